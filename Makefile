@@ -1,0 +1,53 @@
+# Two commands are enough: `make run` and `make test`. Both make what they need in .venv.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+export PYTHONPATH := exporter
+
+# Without a token, the built-in simulated account stands in for BorgBase.
+DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR),,--demo)
+
+.PHONY: run check test lint format docs lock clean
+
+run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" hands it flags
+	@exec $(BIN)/python -m borgbase_exporter serve $(DEMO) $(ARGS)
+
+check: .venv/runtime.stamp  ## poll once and print what was found
+	@exec $(BIN)/python -m borgbase_exporter check $(DEMO) $(ARGS)
+
+test: .venv/dev.stamp  ## run all the tests; ARGS="-k decode" hands pytest options
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
+
+lint: .venv/dev.stamp  ## linters and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/runtime.stamp  ## write the pages that are generated from the code
+	$(BIN)/python -m tools.docs
+
+lock:  ## renew the locked versions; needs uv
+	uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --upgrade --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .cache .coverage* htmlcov dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/runtime.stamp: requirements.txt | .venv/bin/python
+	$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.txt .venv/runtime.stamp
+	$(PIP) -r requirements-dev.txt
+	@touch $@

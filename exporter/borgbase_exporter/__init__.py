@@ -1,0 +1,3 @@
+"""Prometheus exporter for BorgBase."""
+
+__version__ = "0.1.0"
