@@ -1,0 +1,198 @@
+"""The composition root: puts the parts together and runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from borgbase_exporter import __version__, logs
+from borgbase_exporter.api.client import connect
+from borgbase_exporter.collectors import COLLECTORS
+from borgbase_exporter.config import PROGRAM, Config, ConfigError, load
+from borgbase_exporter.credentials import AccountTokens, GivenToken, OneToken, TokenSource
+from borgbase_exporter.errors import TokenError
+from borgbase_exporter.exposition import Renderer
+from borgbase_exporter.loops import Loops
+from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.poller import Poller, Schedule
+from borgbase_exporter.state import State
+from borgbase_exporter.web.app import App, Health
+from borgbase_exporter.web.server import Server
+
+log = logging.getLogger(__name__)
+
+RESCAN = 15.0
+"""Seconds between two looks at which accounts there are."""
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the program; return its exit status."""
+    try:
+        config = load(arguments, environment, {c.name: c.help for c in COLLECTORS}, __version__)
+    except ConfigError as error:
+        print_faults(error)
+        return 2
+    logs.set_up("error" if config.command == "check" else config.log_level, config.log_format)
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    with simulated(config) as real:
+        return (check if real.command == "check" else serve)(real)
+
+
+def print_faults(error: ConfigError) -> None:
+    """Tell all that is wrong with the configuration."""
+    count = len(error.faults)
+    title = "1 fault" if count == 1 else f"{count} faults"
+    lines = [f"{PROGRAM}: {title} in the configuration", *(f"  {f}" for f in error.faults)]
+    print(*lines, f"See {PROGRAM} --help.", sep="\n", file=sys.stderr)  # noqa: T201  # for a person
+
+
+@contextlib.contextmanager
+def simulated(config: Config) -> Iterator[Config]:
+    """With --demo, start the simulated account and give a configuration that uses it."""
+    if not config.demo:
+        yield config
+        return
+    # Imported here: nobody else pays for a GraphQL server.
+    from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi  # noqa: PLC0415
+
+    account = SimulatedAccount()
+    with SimulatedApi([account]) as api:
+        log.info("a simulated account stands in for BorgBase", extra={"url": api.url})
+        token = GivenToken("the simulated account", account.token)
+        yield replace(
+            config,
+            api=replace(config.api, url=api.url, proxy=None),
+            tokens=OneToken(config.account, token),
+        )
+
+
+def poller(
+    config: Config,
+    account: str,
+    source: TokenSource,
+    publish: Callable[[AccountStatus], None],
+) -> Poller:
+    """Return the poller of an account."""
+    return Poller(
+        account,
+        source,
+        [collector for collector in COLLECTORS if collector.name in config.collectors],
+        functools.partial(connect, config.api, config.timeout),
+        publish,
+        Schedule(config.interval, config.timeout),
+    )
+
+
+def serve(config: Config) -> int:
+    """Poll and serve until a signal ends it."""
+    renderer = Renderer(config.max_age)
+    state = State(renderer.render, renderer.expiry, time.time)
+    loops = Loops(_tokens(config), functools.partial(poller, config), state.put, state.remove)
+    app = App(
+        lambda: state.view().rendered,
+        healthy=lambda: _health(loops.stuck(), "the poll loop is dead or stuck"),
+        ready=lambda: _health(loops.waiting(), "the first poll has not ended yet"),
+        telemetry_path=config.telemetry_path,
+    )
+    with _signals() as caught:
+        try:
+            server = Server(app, [(address.host, address.port) for address in config.listen])
+        except OSError as error:
+            places = ", ".join(map(str, config.listen))
+            log.error("cannot listen on %s: %s", places, error.strerror or error)  # noqa: TRY400  # the traceback says no more
+            return 1
+        server.start()
+        for host, port in server.addresses:
+            log.info(
+                "listening",
+                extra={"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"},
+            )
+        loops.sync()
+        period = min(RESCAN, config.interval)
+        while server.alive:
+            received = caught(period)
+            if {signal.SIGTERM, signal.SIGINT} & received:
+                log.info("stopping")
+                loops.stop()
+                server.stop()
+                return 0
+            loops.sync()
+            loops.stuck()
+            if signal.SIGHUP in received:
+                loops.poll_now()
+    log.error("the web server has ended by itself")
+    return 1
+
+
+def _health(troubled: Sequence[str], trouble: str) -> Health:
+    words = "".join(f"account {account}: {trouble}\n" for account in troubled)
+    return Health(ok=not troubled, words=words.strip() or "OK")
+
+
+def _tokens(config: Config) -> AccountTokens:
+    assert config.tokens  # noqa: S101  # missing with --demo only, and then filled in
+    return config.tokens
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[float], set[signal.Signals]]]:
+    """Give a function that waits for so many seconds and returns the signals that came.
+
+    The handlers do nothing: what Python writes to the wake-up descriptor cannot run in the
+    middle of something else, as a handler does.
+    """
+    ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: None) for number in ours}
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+
+    def caught(seconds: float) -> set[signal.Signals]:
+        readable, _, _ = select.select([receiver], [], [], seconds)
+        return {signal.Signals(number) for number in receiver.recv(64)} if readable else set()
+
+    try:
+        with receiver, sender:
+            yield caught
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check(config: Config) -> int:
+    """Poll once, print what was found, and return 0 only if all is well."""
+    from borgbase_exporter import report  # noqa: PLC0415  # rich is slow to import
+
+    try:
+        sources = _tokens(config).sources()
+    except TokenError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201  # for a person
+        return 1
+    pollers = [
+        poller(config, account, source, lambda _: None) for account, source in sources.items()
+    ]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(Poller.poll, pollers))
+    findings = [
+        report.examine(poller.status, sources[poller.status.name].origin, time.time())
+        for poller in pollers
+    ]
+    report.print_json(findings) if config.json else report.print_tables(findings)
+    return 0 if findings and all(f.well for f in findings) else 1
+
+
+def run() -> int:
+    """Run the program with the words of its command line."""
+    return main(sys.argv[1:], os.environ)

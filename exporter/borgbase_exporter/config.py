@@ -1,0 +1,513 @@
+"""Flags and environment, made into one validated object; all faults are told at once."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from borgbase_exporter.credentials import (
+    AccountTokens,
+    GivenToken,
+    OneToken,
+    TokenFile,
+    TokenFolder,
+)
+from borgbase_exporter.text import shown
+
+PROGRAM = "borgbase-exporter"
+COMMANDS = {
+    "serve": "poll and serve the metrics (the default)",
+    "check": "poll once and print what was found; exit status 0 only if all is well",
+}
+COURTEOUS_INTERVAL = 300.0
+SHORTEST_INTERVAL = 1.0
+MAX_PORT = 65_535
+QUOTABLE = 20
+"""Characters of a stray word that is no token for sure."""
+TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `faults` tells all that is wrong, each on its own."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; no host means all addresses of the machine, port 0 any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class API:
+    """Where the API is and how to get there."""
+
+    url: str
+    ca_file: str | None
+    proxy: str | None = field(repr=False)  # may hold a password
+    max_response: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, valid; spans are seconds. `tokens` is None with --demo only."""
+
+    command: str
+    listen: tuple[Address, ...]
+    telemetry_path: str
+    log_level: str
+    log_format: str
+    interval: float
+    timeout: float
+    max_age: float
+    collectors: frozenset[str]
+    api: API
+    account: str
+    tokens: AccountTokens | None
+    demo: bool
+    json: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting: its flag, from which its environment variable follows, and how to read it."""
+
+    flag: str
+    parse: Callable[[str], Any]
+    help: str
+    default: str | None = None
+    metavar: str = ""
+    repeatable: bool = False
+    secret: bool = False
+    """Whether the value may hold a secret, so that no message may quote it."""
+    commands: frozenset[str] = frozenset(COMMANDS)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable: `--poll.max-age` is BORGBASE_POLL_MAX_AGE."""
+        return "BORGBASE_" + re.sub(r"\W", "_", self.flag.removeprefix("--")).upper()
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the flag stands alone and has a negative form."""
+        return self.parse is switch
+
+    @property
+    def negative(self) -> str:
+        """The flag that turns a switch off."""
+        return f"--no-{self.flag.removeprefix('--')}"
+
+
+_DURATION = re.compile(
+    r"(?:(?P<y>\d+)y)?(?:(?P<w>\d+)w)?(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?"
+    r"(?:(?P<s>\d+)s)?(?:(?P<ms>\d+)ms)?"
+)
+_SECONDS = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+_SIZE = re.compile(r"(\d+)\s*([kMGT]i?)?B?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def duration(text: str) -> float:
+    """Read a Prometheus duration (`90s`, `15m`, `1h30m`) as seconds."""
+    match = _DURATION.fullmatch(text)
+    if not text or not match:
+        raise ValueError("is not a duration such as 90s, 15m or 6h")
+    seconds = sum(_SECONDS[unit] * int(n) for unit, n in match.groupdict().items() if n)
+    if seconds <= 0:
+        raise ValueError("must be longer than 0s")
+    return float(seconds)
+
+
+def size(text: str) -> int:
+    """Read a size (`64MiB`, `10MB`, `4096`) as bytes."""
+    match = _SIZE.fullmatch(text)
+    if not match or not int(match[1]):
+        raise ValueError("is not a size such as 64MiB")
+    unit = (match[2] or "").lower()
+    return int(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
+
+
+def address(text: str) -> Address:
+    """Read `host:port`, `:port` or `[ipv6]:port`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    bare_ipv6 = ":" in host and not text.startswith("[")
+    if not colon or bare_ipv6 or not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError("is not an address such as :10133, 127.0.0.1:10133 or [::1]:10133")
+    return Address(host, int(port))
+
+
+def switch(text: str) -> bool:
+    """Read a yes or no."""
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a reader of one of some words."""
+
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return text.lower()
+
+    return read
+
+
+def url_path(text: str) -> str:
+    """Read the path of a page."""
+    if not re.fullmatch(r"/[\w.~/-]+", text, re.ASCII) or text.startswith("/-/"):
+        raise ValueError("is not a path such as /metrics")
+    return text
+
+
+def readable_file(text: str) -> str:
+    """Read the path of a file that must be there."""
+    try:
+        with Path(text).open("rb"):
+            return text
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+
+
+def token_path(text: str) -> Path:
+    """Read the path of a token file or folder, which people confuse with the token itself."""
+    if re.fullmatch(r"[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}", text):
+        raise ValueError("looks like a token; give the path of a file that holds it")
+    return Path(text)
+
+
+def account_name(text: str) -> str:
+    """Read the name of an account."""
+    if not text.strip():
+        raise ValueError("is not a name")
+    return shown(text)
+
+
+def api_url(text: str) -> str:
+    """Read the API's address: https, or http to this very machine."""
+    parts = _split(text)
+    if parts.username is not None:
+        raise ValueError("must not hold a user or password")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("must be https: the token would travel in the clear")
+    return text
+
+
+def proxy_url(text: str) -> str:
+    """Read a proxy's address; it may hold a user and password."""
+    _split(text)
+    return text
+
+
+def _split(text: str) -> Any:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is not a URL such as https://host/path")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
+    """Return all settings; `collectors` gives the collectors' names and what they collect."""
+    return (
+        Option(
+            "--web.listen-address",
+            address,
+            "address to serve on; give it several times to serve on several",
+            ":10133",
+            "HOST:PORT",
+            repeatable=True,
+        ),
+        Option("--web.telemetry-path", url_path, "path of the metrics", "/metrics", "PATH"),
+        Option(
+            "--log.level",
+            one_of("debug", "info", "warning", "error"),
+            "least severe messages to log: debug, info, warning, error",
+            "info",
+            "LEVEL",
+        ),
+        Option("--log.format", one_of("logfmt", "json"), "logfmt or json", "logfmt", "FORMAT"),
+        Option("--poll.interval", duration, "time between polls", "15m", "DURATION"),
+        Option("--poll.timeout", duration, "longest that a poll may take", "30s", "DURATION"),
+        Option(
+            "--poll.max-age",
+            duration,
+            "how long the last good values are shown while polls fail",
+            "6h",
+            "DURATION",
+        ),
+        *(
+            Option(f"--collector.{name}", switch, f"collect {what}", "true")
+            for name, what in collectors.items()
+        ),
+        Option(
+            "--api.url",
+            api_url,
+            "the API; https, or http to a loopback address",
+            "https://api.borgbase.com/graphql",
+            "URL",
+        ),
+        Option(
+            "--api.ca-file",
+            readable_file,
+            "PEM file of the authorities to trust instead of the public ones",
+            metavar="FILE",
+        ),
+        Option(
+            "--api.proxy", proxy_url, "HTTP proxy to reach the API by", metavar="URL", secret=True
+        ),
+        Option("--api.max-response", size, "largest answer to read, decoded", "64MiB", "SIZE"),
+        Option(
+            "--token.file",
+            token_path,
+            "file that holds the API token, read at each poll",
+            metavar="FILE",
+            secret=True,
+        ),
+        Option(
+            "--token.dir",
+            token_path,
+            "folder of token files, one per account, each named like its account",
+            metavar="FOLDER",
+            secret=True,
+        ),
+        Option(
+            "--account",
+            account_name,
+            "name of the one account",
+            "default",
+            "NAME",
+        ),
+        Option(
+            "--demo",
+            switch,
+            "use the built-in simulated account in place of the API",
+            "false",
+        ),
+        Option(
+            "--json",
+            switch,
+            "print JSON",
+            "false",
+            commands=frozenset({"check"}),
+        ),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([message])
+
+
+def parser(table: Sequence[Option], version: str) -> argparse.ArgumentParser:
+    """Return the command line's parser: it only sorts words, `load` judges them."""
+    commands = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+    made = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [{' | '.join(COMMANDS)}] [flags]",
+        description=f"Prometheus exporter for BorgBase.\n\ncommands:\n{commands}",
+        epilog=f"The token of one account can also be given in {TOKEN_VARIABLE}; it is never a "
+        "flag, because other users can see those.\nDurations are Prometheus durations: 90s, 15m, "
+        "6h.",
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=34, width=100
+        ),
+        allow_abbrev=False,
+        argument_default=None,
+    )
+    made.add_argument("command", nargs="*", help=argparse.SUPPRESS)
+    made.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
+    for option in table:
+        only = "" if len(option.commands) == len(COMMANDS) else f"; {', '.join(option.commands)}"
+        default = f"; default {option.default}" if option.default and not option.is_switch else ""
+        if option.is_switch and option.default == "true":
+            default = f"; {option.negative} turns it off"
+        text = f"{option.help} [${option.variable}{default}{only}]".replace("%", "%%")
+        dest = option.flag
+        if option.is_switch:
+            made.add_argument(
+                option.flag, dest=dest, action="append_const", const="true", help=text
+            )
+            made.add_argument(
+                option.negative,
+                dest=dest,
+                action="append_const",
+                const="false",
+                help=argparse.SUPPRESS,
+            )
+        else:
+            made.add_argument(
+                option.flag,
+                dest=dest,
+                action="append",
+                nargs="?",
+                const="",
+                metavar=option.metavar,
+                help=text,
+            )
+    return made
+
+
+def load(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    collectors: Mapping[str, str],
+    version: str,
+) -> Config:
+    """Return the configuration by flags, then environment, then defaults.
+
+    Raises ConfigError with all faults; exits for --help and --version.
+    """
+    table = options(collectors)
+    given, unknown = parser(table, version).parse_known_args(arguments)
+    faults = [f"{word.partition('=')[0]}: no such flag" for word in unknown]
+    command = given.command[0] if given.command else "serve"
+    if command not in COMMANDS:
+        faults.append(f"{_word(command)}: no such command; there are {', '.join(COMMANDS)}")
+    faults += [f"{_word(word)}: one word too many" for word in given.command[1:]]
+    values: dict[str, Any] = {}
+    set_by_user: set[str] = set()
+    for option in table:
+        texts, origin = _found(option, getattr(given, option.flag), environment)
+        if origin:
+            set_by_user.add(option.flag)
+            if command in COMMANDS and command not in option.commands:
+                faults.append(f"{origin}: not for {command}")
+        readings = []
+        for text in texts:
+            try:
+                readings.append(option.parse(text))
+            except ValueError as error:
+                quoted = "" if option.secret else f'"{shown(text)}" '
+                faults.append(f"{origin}: {quoted}{error}")
+        if option.repeatable:
+            values[option.flag] = tuple(readings)
+        else:
+            values[option.flag] = readings[-1] if readings else None
+    warnings = _weigh(values, faults)
+    tokens = _tokens(values, environment, faults, set_by_user)
+    if faults:
+        raise ConfigError(faults)
+    return Config(
+        command=command,
+        listen=values["--web.listen-address"],
+        telemetry_path=values["--web.telemetry-path"],
+        log_level=values["--log.level"],
+        log_format=values["--log.format"],
+        interval=values["--poll.interval"],
+        timeout=values["--poll.timeout"],
+        max_age=values["--poll.max-age"],
+        collectors=frozenset(n for n in collectors if values[f"--collector.{n}"]),
+        api=API(
+            values["--api.url"],
+            values["--api.ca-file"],
+            values["--api.proxy"],
+            values["--api.max-response"],
+        ),
+        account=values["--account"],
+        tokens=tokens,
+        demo=values["--demo"],
+        json=values["--json"],
+        warnings=tuple(warnings),
+    )
+
+
+def _word(word: str) -> str:
+    """Quote a stray word, unless it may be a token that was meant for a flag we do not have."""
+    return f'"{shown(word)}"' if len(word) <= QUOTABLE else f"a word of {len(word)} characters"
+
+
+def _found(
+    option: Option, flags: Sequence[str | None] | None, environment: Mapping[str, str]
+) -> tuple[list[str], str]:
+    """Return the texts of a setting and, unless it is the default, where they stand."""
+    if flags:
+        return [text or "" for text in flags], option.flag
+    if variable := environment.get(option.variable, "").strip():
+        texts = variable.split(",") if option.repeatable else [variable]
+        return [text.strip() for text in texts], option.variable
+    return [option.default] if option.default else [], ""
+
+
+def _weigh(values: Mapping[str, Any], faults: list[str]) -> list[str]:
+    """Judge settings that are valid by themselves; return what is allowed but unwise."""
+    warnings = []
+    interval, max_age = values["--poll.interval"], values["--poll.max-age"]
+    if interval is not None and interval < SHORTEST_INTERVAL:
+        faults.append("--poll.interval: shorter than 1s would be an attack")
+    elif interval is not None and interval < COURTEOUS_INTERVAL and not values["--demo"]:
+        warnings.append(
+            "--poll.interval is shorter than 5m; BorgBase asks not to be polled that often"
+        )
+    if interval and max_age and max_age < interval:
+        warnings.append(
+            "--poll.max-age is shorter than --poll.interval: values vanish between two polls"
+        )
+    if not any(value for flag, value in values.items() if flag.startswith("--collector.")):
+        faults.append("--no-collector.…: all collectors are off, nothing is left to do")
+    return warnings
+
+
+def _tokens(
+    values: Mapping[str, Any],
+    environment: Mapping[str, str],
+    faults: list[str],
+    set_by_user: set[str],
+) -> AccountTokens | None:
+    """Return where the tokens are; exactly one of the three places must be named."""
+    account = values["--account"] or ""
+    token = environment.get(TOKEN_VARIABLE, "").strip()
+    file, folder = values["--token.file"], values["--token.dir"]
+    if values["--demo"]:
+        return None
+    given = [
+        name
+        for name, value in (
+            (TOKEN_VARIABLE, token),
+            ("--token.file", file),
+            ("--token.dir", folder),
+        )
+        if value
+    ]
+    if not given:
+        faults.append(
+            f"no token: set {TOKEN_VARIABLE}, BORGBASE_TOKEN_FILE (--token.file) or "
+            "BORGBASE_TOKEN_DIR (--token.dir); to look around without one: --demo"
+        )
+        return None
+    if len(given) > 1:
+        faults.append(f"{' and '.join(given)}: give only one of them")
+    if folder and "--account" in set_by_user:
+        faults.append("--account: with --token.dir the accounts are named by their files")
+    if folder:
+        return TokenFolder(folder)
+    return OneToken(account, TokenFile(file) if file else GivenToken(TOKEN_VARIABLE, token))

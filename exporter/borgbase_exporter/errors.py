@@ -1,0 +1,116 @@
+"""What can go wrong between us and BorgBase, as one tree.
+
+::
+
+    PollError                 reason        what happened
+    ├── ConnectError          connect       no such host, refused, reset, cut short
+    ├── TLSError              tls           the certificate or the handshake
+    ├── DeadlineError         timeout       the poll's time was used up
+    ├── HTTPStatusError       http_status   an error status without a GraphQL answer
+    ├── RedirectError         redirect      the API pointed elsewhere; we do not follow
+    ├── TooLargeError         too_large     more bytes than we are willing to read
+    ├── NotJSONError          not_json      HTML, half a document, bytes of another kind
+    ├── GraphQLError          graphql       the API answered with errors or with nothing
+    │   └── UnknownFieldError schema        … about fields it does not have (any more)
+    ├── AuthError             auth          the token is refused, or may not do this
+    ├── TokenError            token         the token is missing or cannot be read
+    └── InternalError         internal      a defect of ours
+
+`reason` is the value of the label of the same name on borgbase_poll_failures_total.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PollError(Exception):
+    """A query that gave nothing usable; the text is fit for a log and holds no secret.
+
+    `retry_after` is how long the API asked us to stay away, in seconds.
+    """
+
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConnectError(PollError):
+    """The API could not be reached, or the connection broke."""
+
+    reason = "connect"
+
+
+class TLSError(PollError):
+    """No trusted, encrypted connection could be made."""
+
+    reason = "tls"
+
+
+class DeadlineError(PollError):
+    """The answer was not complete in time."""
+
+    reason = "timeout"
+
+
+class HTTPStatusError(PollError):
+    """The API answered with an error status and no GraphQL."""
+
+    reason = "http_status"
+
+
+class RedirectError(PollError):
+    """The API answered with a redirect; following it would hand the token to another host."""
+
+    reason = "redirect"
+
+
+class TooLargeError(PollError):
+    """The answer is larger than --api.max-response."""
+
+    reason = "too_large"
+
+
+class NotJSONError(PollError):
+    """The answer is not JSON."""
+
+    reason = "not_json"
+
+
+class GraphQLError(PollError):
+    """The API reported errors, or its answer has not the shape of an answer."""
+
+    reason = "graphql"
+
+
+class UnknownFieldError(GraphQLError):
+    """The API no longer has what even the smallest useful query needs."""
+
+    reason = "schema"
+
+
+class AuthError(PollError):
+    """The token is invalid, expired or not allowed to run this query."""
+
+    reason = "auth"
+
+
+class TokenError(PollError):
+    """The token is missing, empty or cannot be read."""
+
+    reason = "token"
+
+
+class InternalError(PollError):
+    """A defect of the exporter."""
+
+    reason = "internal"
+
+
+REASONS: tuple[str, ...] = (
+    *(kind.reason for kind in PollError.__subclasses__()),
+    UnknownFieldError.reason,
+)
+"""Every value that the label `reason` can take."""

@@ -1,0 +1,131 @@
+"""A poll loop per account, kept in step with the accounts that have a token."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from borgbase_exporter.credentials import AccountTokens, TokenFile, TokenSource
+from borgbase_exporter.errors import TokenError
+from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.poller import Poller
+
+log = logging.getLogger(__name__)
+
+Publish = Callable[[AccountStatus], None]
+
+
+class Loops:
+    """Runs the loops; `make` gives the poller of an account, `put` and `remove` its status."""
+
+    def __init__(
+        self,
+        tokens: AccountTokens,
+        make: Callable[[str, TokenSource, Publish], Poller],
+        put: Publish,
+        remove: Callable[[str], None],
+    ) -> None:
+        self._tokens = tokens
+        self._make = make
+        self._put = put
+        self._remove = remove
+        self._lock = threading.Lock()
+        self._loops: dict[str, _Loop] = {}
+        self._complaint = ""
+        self._exposed: set[TokenSource] = set()
+        self._stuck: set[str] = set()
+
+    def sync(self) -> None:
+        """Start loops for new accounts, and stop those of accounts that are gone."""
+        try:
+            sources = self._tokens.sources()
+            complaint = "" if sources else "no token files, so there is nothing to poll"
+        except TokenError as error:
+            complaint = f"{error}; the accounts known so far are polled on"
+            sources = None
+        if complaint and complaint != self._complaint:
+            log.warning("%s", complaint)
+        self._complaint = complaint
+        if sources is None:
+            return
+        for account in self._loops.keys() - sources.keys():
+            with self._lock:
+                self._loops.pop(account).stop()
+                self._remove(account)
+            log.info("the account is gone", extra={"account": account})
+        for account in sources.keys() - self._loops.keys():
+            self._start(account, sources[account])
+
+    def _start(self, account: str, source: TokenSource) -> None:
+        if isinstance(source, TokenFile) and source.exposed and source not in self._exposed:
+            self._exposed.add(source)
+            log.warning(
+                "%s can be read by other users; chmod 600 it",
+                source.origin,
+                extra={"account": account},
+            )
+
+        def publish(status: AccountStatus) -> None:
+            # A poll under way when its account goes must not bring the account back.
+            with self._lock:
+                if self._loops.get(account) is loop:
+                    self._put(status)
+
+        loop = _Loop(self._make(account, source, publish))
+        self._loops[account] = loop
+        publish(loop.poller.status)
+        loop.start()
+
+    def poll_now(self) -> None:
+        """Have every account polled at once."""
+        for loop in self._loops.values():
+            loop.wake()
+
+    def stop(self) -> None:
+        """Let every loop end after its poll; nobody waits for it."""
+        for loop in self._loops.values():
+            loop.stop()
+
+    def stuck(self) -> list[str]:
+        """Return the accounts whose loop is dead or stuck; log each when that begins."""
+        stuck = [account for account, loop in list(self._loops.items()) if loop.stuck]
+        for account in set(stuck) - self._stuck:
+            log.error("the poll loop is dead or stuck", extra={"account": account})
+        self._stuck = set(stuck)
+        return stuck
+
+    def waiting(self) -> list[str]:
+        """Return the accounts whose first poll has not ended yet."""
+        return [name for name, loop in list(self._loops.items()) if not loop.poller.status.polls]
+
+
+class _Loop:
+    """The thread of one poller."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.poller = poller
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=poller.run, args=(self._wait,), name=f"poll {poller.status.name}", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+
+    @property
+    def stuck(self) -> bool:
+        return not self._thread.is_alive() or self.poller.late > 0
+
+    def _wait(self, seconds: float) -> bool:
+        self._wake.wait(seconds)
+        self._wake.clear()
+        return self._stopped

@@ -1,0 +1,1 @@
+"""The HTTP side: pages for Prometheus, for probes and for people."""

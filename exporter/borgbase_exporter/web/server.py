@@ -1,0 +1,133 @@
+"""The HTTP server: uvicorn in a thread, with limits on what a connection may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+REQUEST_SECONDS = 10.0
+"""How long a new connection may take to send a whole request."""
+KEEP_ALIVE_SECONDS = 75
+"""How long one that has been answered may; longer than the usual minute between scrapes."""
+ANSWER_SECONDS = 60.0
+"""How long a reader may take over an answer."""
+MAX_CONNECTIONS = 800
+"""With more than that, the one that has been waiting longest is dropped: a scrape takes
+milliseconds, so it is never the oldest. Below the 1,024 files that a process may have open."""
+BACKLOG = 1024
+STOP_SECONDS = 0.5
+"""How long answers under way may take once the server is to stop."""
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, limited in time and number: uvicorn lets stalled ones stay for ever."""
+
+    opened: ClassVar[dict[Connection, None]]
+    """The server's connections, those first whose last sign of progress is the oldest."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app_state = {"connection": self}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Take a connection, if need be in the place of the one that is stalled the longest."""
+        super().connection_made(transport)
+        if len(self.opened) >= MAX_CONNECTIONS:
+            next(iter(self.opened)).transport.abort()
+        self.progressed(REQUEST_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self.opened.pop(self, None)
+        if self._timer:
+            self._timer.cancel()
+
+    def progressed(self, seconds: float) -> None:
+        """Give the connection that long for its next step, then drop it."""
+        if self._timer:
+            self._timer.cancel()
+        if not self.transport.is_closing() or self in self.opened:
+            self.opened.pop(self, None)
+            self.opened[self] = None
+            self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+
+class Server:
+    """Serves an application on some addresses; raises OSError where one cannot be had."""
+
+    def __init__(self, app: ASGI3Application, addresses: Sequence[tuple[str, int]]) -> None:
+        async def limited(
+            scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+        ) -> None:
+            connection: Connection = scope["state"]["connection"]  # type: ignore[typeddict-item]
+            connection.progressed(ANSWER_SECONDS)
+            await app(scope, receive, send)
+            connection.progressed(KEEP_ALIVE_SECONDS)
+
+        self._sockets = [bound for address in addresses for bound in _bind(*address)]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                limited,
+                http=type("ServersConnection", (Connection,), {"opened": {}}),
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        # Signals are the main thread's: uvicorn in charge of them would exit with their status.
+        self._thread = threading.Thread(
+            target=self._server.run, args=(self._sockets,), name="web", daemon=True
+        )
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each socket."""
+        return [bound.getsockname()[:2] for bound in self._sockets]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Serve until stopped."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more connections, and end once the answers under way are sent, or soon."""
+        self._server.should_exit = True
+        self._thread.join(STOP_SECONDS)
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets for all addresses of a host; without a host, of the machine."""
+    if not host and socket.has_dualstack_ipv6():
+        return [
+            socket.create_server(
+                ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+            )
+        ]
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return [
+        socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        for family, *_, address in dict.fromkeys(found)
+    ]
