@@ -139,7 +139,8 @@ def size(text: str) -> int:
     if not match or not int(match[1]):
         raise ValueError("is not a size such as 64MiB")
     unit = (match[2] or "").lower()
-    return int(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit[:1]]
+    base = 1024 if unit.endswith("i") else 1000
+    return int(match[1]) * int(base ** _POWERS[unit[:1]])
 
 
 def address(text: str) -> Address:

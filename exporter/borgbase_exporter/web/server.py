@@ -39,7 +39,7 @@ class Connection(H11Protocol):
         self.app_state = {"connection": self}
         self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, if need be in the place of the one that is stalled the longest."""
         super().connection_made(transport)
         if len(self.opened) >= MAX_CONNECTIONS:
@@ -70,7 +70,7 @@ class Server:
         async def limited(
             scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
         ) -> None:
-            connection: Connection = scope["state"]["connection"]  # type: ignore[typeddict-item]
+            connection: Connection = scope["state"]["connection"]
             connection.progressed(ANSWER_SECONDS)
             await app(scope, receive, send)
             connection.progressed(KEEP_ALIVE_SECONDS)
