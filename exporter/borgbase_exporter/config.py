@@ -29,7 +29,7 @@ COURTEOUS_INTERVAL = 300.0
 SHORTEST_INTERVAL = 1.0
 MAX_PORT = 65_535
 QUOTABLE = 20
-"""Characters of a stray word that is no token for sure."""
+"""Characters of a word that is too short for a token."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 
 
@@ -191,7 +191,7 @@ def readable_file(text: str) -> str:
 
 def token_path(text: str) -> Path:
     """Read the path of a token file or folder, which people confuse with the token itself."""
-    if re.fullmatch(r"[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}", text):
+    if len(text) > QUOTABLE and re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", text):
         raise ValueError("looks like a token; give the path of a file that holds it")
     return Path(text)
 

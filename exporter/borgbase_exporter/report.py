@@ -161,7 +161,7 @@ def print_json(findings: Sequence[Finding]) -> None:
     """Print the findings for machines: sizes in bytes, times as Unix timestamps, no secrets."""
     accounts = [
         {
-            "account": finding.status.name,
+            "name": finding.status.name,
             "well": finding.well,
             "up": finding.status.up,
             "token": {
@@ -179,7 +179,7 @@ def print_json(findings: Sequence[Finding]) -> None:
             },
             "seconds": finding.status.duration,
             "problems": [asdict(problem) for problem in finding.problems],
-            **asdict(finding.snapshot),
+            "data": asdict(finding.snapshot),
         }
         for finding in findings
     ]
@@ -201,15 +201,15 @@ def print_tables(findings: Sequence[Finding], console: Console | None = None) ->
 def _print_account(console: Console, finding: Finding) -> None:
     status, snapshot, now = finding.status, finding.snapshot, finding.at
     expires = f", expires {_when(status.token_expires, now)}" if status.token_expires else ""
-    console.print(f"[bold]Account {escape(status.name)}[/bold]")
-    console.print(f"  Token: {escape(finding.token_origin)}{expires}")
+    console.print(f"[bold]Account {_safe(status.name)}[/bold]")
+    console.print(f"  Token: {_safe(finding.token_origin)}{expires}")
     marks = (
         f"[green]✓[/green] {name}" if collector.success else f"[red]✗[/red] {name}"
         for name, collector in status.collectors.items()
     )
     console.print(f"  May read: {'  '.join(marks)}  [dim]({status.duration or 0:.1f} s)[/dim]")
     if facts := list(_account_facts(snapshot, now)):
-        console.print(f"  {escape(' · '.join(facts))}")
+        console.print(f"  {_safe(' · '.join(facts))}")
     if snapshot.repos and snapshot.repos.repos:
         console.print()
         console.print(_repo_table(snapshot.repos.repos, now))
@@ -223,8 +223,8 @@ def _print_account(console: Console, finding: Finding) -> None:
         colour = "red" if problem.severity == "critical" else "yellow"
         advice = f" [dim]→ {problem.advice}[/dim]" if problem.advice else ""
         console.print(
-            f"  [{colour}]●[/{colour}] [bold]{escape(problem.where)}[/bold]: "
-            f"{escape(problem.what)}{advice}"
+            f"  [{colour}]●[/{colour}] [bold]{_safe(problem.where)}[/bold]: "
+            f"{_safe(problem.what)}{advice}"
         )
     console.print()
 
@@ -264,14 +264,14 @@ def _repo_table(repos: Iterable[Repo], now: float) -> Table:
         overdue = age is not None and repo.inactivity_limit and age > repo.inactivity_limit
         used = _used(repo)
         table.add_row(
-            f"  {escape(_printable(repo.name))}",
+            f"  {_safe(repo.name)}",
             "?" if repo.usage is None else decimal(int(repo.usage)),
             decimal(int(repo.quota)) if repo.quota else "–",
             "–" if used is None else _coloured(f"{used:.0%}", used > QUOTA[1], used > QUOTA[0]),
             "never" if age is None else _coloured(f"{_span(age)} ago", bool(overdue)),
             _span(repo.inactivity_limit) if repo.inactivity_limit else "–",
-            escape(_printable(repo.format or "?")),
-            escape(_printable(repo.region or "?")),
+            _safe(repo.format or "?"),
+            _safe(repo.region or "?"),
             ", ".join(_flags(repo)),
         )
     return table
@@ -302,8 +302,11 @@ def _coloured(text: str, red: bool, yellow: bool = False) -> str:  # noqa: FBT00
     return f"[{colour}]{text}[/{colour}]" if colour else text
 
 
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "�" for char in text)
+def _safe(text: str) -> str:
+    """Return foreign text that can neither mark itself up nor steer the terminal."""
+    return escape(
+        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    )
 
 
 def _when(moment: float, now: float) -> str:

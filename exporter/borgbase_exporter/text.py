@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_MESSAGE = 300
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def redacted(text: str, secret: str) -> str:
@@ -14,4 +17,4 @@ def redacted(text: str, secret: str) -> str:
 
 def shown(text: str) -> str:
     """Return text that UTF-8 can carry: undecodable bytes of a file's name become U+FFFD."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
