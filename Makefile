@@ -31,7 +31,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 docs: .venv/runtime.stamp  ## write the pages that are generated from the code
-	$(BIN)/python -m tools.docs
+	$(BIN)/python docs/generate.py
 
 lock:  ## renew the locked versions; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml -o requirements.txt

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from borgbase_exporter import __version__, logs
+from borgbase_exporter import __version__, logs, webconfig
 from borgbase_exporter.api.client import connect
 from borgbase_exporter.collectors import COLLECTORS
 from borgbase_exporter.config import PROGRAM, Config, ConfigError, load
@@ -28,6 +28,7 @@ from borgbase_exporter.poller import Poller, Schedule
 from borgbase_exporter.state import State
 from borgbase_exporter.web.app import App, Health
 from borgbase_exporter.web.server import Server
+from borgbase_exporter.webconfig import WebConfigError
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +105,16 @@ def serve(config: Config) -> int:
         healthy=lambda: _health(loops.stuck(), "the poll loop is dead or stuck"),
         ready=lambda: _health(loops.waiting(), "the first poll has not ended yet"),
         telemetry_path=config.telemetry_path,
+        open_probes=config.open_probes,
     )
+    app.configure(config.web)
     with _signals() as caught:
         try:
-            server = Server(app, [(address.host, address.port) for address in config.listen])
+            places = [(address.host, address.port) for address in config.listen]
+            server = Server(app, places, config.web.tls)
         except OSError as error:
-            places = ", ".join(map(str, config.listen))
-            log.error("cannot listen on %s: %s", places, error.strerror or error)  # noqa: TRY400  # the traceback says no more
+            where = ", ".join(map(str, config.listen))
+            log.error("cannot listen on %s: %s", where, error.strerror or error)  # noqa: TRY400  # the traceback says no more
             return 1
         server.start()
         for host, port in server.addresses:
@@ -127,12 +131,30 @@ def serve(config: Config) -> int:
                 loops.stop()
                 server.stop()
                 return 0
+            if signal.SIGHUP in received:
+                reload(config, app, server)
+                loops.poll_now()
             loops.sync()
             loops.stuck()
-            if signal.SIGHUP in received:
-                loops.poll_now()
     log.error("the web server has ended by itself")
     return 1
+
+
+def reload(config: Config, app: App, server: Server) -> None:
+    """Read the web configuration file again; where it is unfit, the last good one stays."""
+    if not config.web_file:
+        return
+    try:
+        web = webconfig.read(config.web_file)
+    except WebConfigError as error:
+        for fault in error.faults:
+            log.error("%s", fault)  # noqa: TRY400  # the traceback says no more
+        return
+    if server.configure(web.tls):
+        app.configure(web)
+        log.info("the web configuration was read again", extra={"file": str(config.web_file)})
+    else:
+        log.error("%s: turning TLS on or off takes a restart", config.web_file)
 
 
 def _health(troubled: Sequence[str], trouble: str) -> Health:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from borgbase_exporter import webconfig
 from borgbase_exporter.credentials import (
     AccountTokens,
     GivenToken,
@@ -19,6 +20,7 @@ from borgbase_exporter.credentials import (
     TokenFolder,
 )
 from borgbase_exporter.text import shown
+from borgbase_exporter.webconfig import WebConfig, WebConfigError
 
 PROGRAM = "borgbase-exporter"
 COMMANDS = {
@@ -69,6 +71,9 @@ class Config:
     command: str
     listen: tuple[Address, ...]
     telemetry_path: str
+    web_file: Path | None
+    web: WebConfig
+    open_probes: bool
     log_level: str
     log_format: str
     interval: float
@@ -248,6 +253,18 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
             "HOST:PORT",
             repeatable=True,
         ),
+        Option(
+            "--web.config.file",
+            Path,
+            "TLS, users and headers, in the format of the Prometheus exporter toolkit",
+            metavar="FILE",
+        ),
+        Option(
+            "--web.open-probes",
+            switch,
+            "answer /-/healthy and /-/ready without a password",
+            "false",
+        ),
         Option("--web.telemetry-path", url_path, "path of the metrics", "/metrics", "PATH"),
         Option(
             "--log.level",
@@ -415,6 +432,7 @@ def load(
         else:
             values[option.flag] = readings[-1] if readings else None
     warnings = _weigh(values, faults)
+    web = _web(values["--web.config.file"], faults)
     tokens = _tokens(values, environment, faults, set_by_user)
     if faults:
         raise ConfigError(faults)
@@ -422,6 +440,9 @@ def load(
         command=command,
         listen=values["--web.listen-address"],
         telemetry_path=values["--web.telemetry-path"],
+        web_file=values["--web.config.file"],
+        web=web,
+        open_probes=values["--web.open-probes"],
         log_level=values["--log.level"],
         log_format=values["--log.format"],
         interval=values["--poll.interval"],
@@ -476,6 +497,14 @@ def _weigh(values: Mapping[str, Any], faults: list[str]) -> list[str]:
     if not any(value for flag, value in values.items() if flag.startswith("--collector.")):
         faults.append("--no-collector.…: all collectors are off, nothing is left to do")
     return warnings
+
+
+def _web(path: Path | None, faults: list[str]) -> WebConfig:
+    try:
+        return webconfig.read(path) if path else WebConfig()
+    except WebConfigError as error:
+        faults += error.faults
+        return WebConfig()
 
 
 def _tokens(

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 
 from borgbase_exporter import __version__
 from borgbase_exporter.exposition import OPENMETRICS, TEXT, Format, Pages
+from borgbase_exporter.web.guard import Guard
+from borgbase_exporter.webconfig import WebConfig
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 SLICE = 64 * 1024
 """Bytes handed over at a time: a reader that does not read costs no more than that."""
+MAX_HEADERS = 16 * 1024
+"""Characters of a request's header values; the server refuses only what comes in bits."""
 METHODS = ("GET", "HEAD")
+PROBES = frozenset({"/-/healthy", "/-/ready"})
+CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -53,7 +59,11 @@ class App:
         healthy: Callable[[], Health],
         ready: Callable[[], Health],
         telemetry_path: str,
+        *,
+        open_probes: bool = False,
     ) -> None:
+        self._open_paths = PROBES if open_probes else frozenset()
+        self.configure(WebConfig())
         self._pages = pages
         self._routes: Mapping[str, Callable[[Mapping[str, str]], Response]] = {
             telemetry_path: self._metrics,
@@ -61,6 +71,17 @@ class App:
             "/-/healthy": lambda _: healthy().response,
             "/-/ready": lambda _: ready().response,
         }
+
+    def configure(self, web: WebConfig) -> None:
+        """Serve to these users and with these headers from now on."""
+        self._guard = Guard(web.users) if web.users else None
+        self._headers = dict(web.headers)
+
+    async def admits(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request may have what it asks for."""
+        if not self._guard or path in self._open_paths:
+            return True
+        return await self._guard.admits(headers.get("authorization", ""))
 
     def respond(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
         """Answer a request; header names are in lower case."""
@@ -89,7 +110,12 @@ class App:
         for name, value in scope["headers"]:
             key, text = name.decode("latin-1"), value.decode("latin-1")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        response = self.respond(scope["method"], scope["path"], headers)
+        if sum(map(len, headers.values())) > MAX_HEADERS:
+            response = _error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif await self.admits(scope["path"], headers):
+            response = self.respond(scope["method"], scope["path"], headers)
+        else:
+            response = _error(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": CHALLENGE})
         length = sum(map(len, response.body))
         await send(
             {
@@ -102,6 +128,7 @@ class App:
                         "Content-Length": str(length),
                         "X-Content-Type-Options": "nosniff",
                         **response.headers,
+                        **self._headers,
                     }.items()
                 ],
                 "trailers": False,

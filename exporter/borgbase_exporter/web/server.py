@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from borgbase_exporter.web.tls import FreshContext
+from borgbase_exporter.webconfig import TLS
+
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
@@ -66,7 +69,9 @@ class Connection(H11Protocol):
 class Server:
     """Serves an application on some addresses; raises OSError where one cannot be had."""
 
-    def __init__(self, app: ASGI3Application, addresses: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self, app: ASGI3Application, addresses: Sequence[tuple[str, int]], tls: TLS | None = None
+    ) -> None:
         async def limited(
             scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
         ) -> None:
@@ -76,6 +81,9 @@ class Server:
             connection.progressed(KEEP_ALIVE_SECONDS)
 
         self._sockets = [bound for address in addresses for bound in _bind(*address)]
+        self.addresses: list[tuple[str, int]] = [s.getsockname()[:2] for s in self._sockets]
+        """Host and port of each socket."""
+        self._context = context = FreshContext(tls) if tls else None
         self._server = uvicorn.Server(
             uvicorn.Config(
                 limited,
@@ -91,6 +99,7 @@ class Server:
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=(lambda *_: context) if context else None,
             )
         )
         # Signals are the main thread's: uvicorn in charge of them would exit with their status.
@@ -99,14 +108,15 @@ class Server:
         )
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each socket."""
-        return [bound.getsockname()[:2] for bound in self._sockets]
-
-    @property
     def alive(self) -> bool:
         """Whether the server runs."""
         return self._thread.is_alive()
+
+    def configure(self, tls: TLS | None) -> bool:
+        """Serve with other TLS settings from now on; false where that takes a new start."""
+        if self._context and tls:
+            self._context.configure(tls)
+        return (self._context is None) == (tls is None)
 
     def start(self) -> None:
         """Serve until stopped."""

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from borgbase_exporter import config
+from borgbase_exporter.collectors import COLLECTORS
+from borgbase_exporter.config import Address, Config, ConfigError
+from borgbase_exporter.credentials import GivenToken, OneToken, TokenFile, TokenFolder
+from tests.canary import CANARY
+
+NAMES = {collector.name: collector.help for collector in COLLECTORS}
+TOKEN = {"BORGBASE_TOKEN": CANARY}
+
+
+def load(*arguments: str, **environment: str) -> Config:
+    return config.load(arguments, {**TOKEN, **environment}, NAMES, "1.2.3")
+
+
+def faults(*arguments: str, environment: dict[str, str] | None = None) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        config.load(arguments, TOKEN if environment is None else environment, NAMES, "1.2.3")
+    return caught.value.faults
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = load()
+    assert settings.command == "serve"
+    assert settings.listen == (Address("", 10133),)
+    assert settings.telemetry_path == "/metrics"
+    assert (settings.interval, settings.timeout, settings.max_age) == (900, 30, 21_600)
+    assert settings.collectors == {"repos", "account", "ssh_keys", "tokens"}
+    assert settings.api.url == "https://api.borgbase.com/graphql"
+    assert settings.api.max_response == 64 * 2**20
+    assert (settings.log_level, settings.log_format) == ("info", "logfmt")
+    assert settings.tokens == OneToken("default", GivenToken("BORGBASE_TOKEN", CANARY))
+    assert settings.warnings == ()
+
+
+def test_flags_stand_before_the_environment_and_that_before_defaults() -> None:
+    variables = {"BORGBASE_POLL_INTERVAL": "20m", "BORGBASE_POLL_TIMEOUT": "20s"}
+    settings = load("--poll.interval", "10m", **variables)
+    assert (settings.interval, settings.timeout, settings.max_age) == (600, 20, 21_600)
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert load(BORGBASE_POLL_INTERVAL="").interval == 900
+
+
+def test_flags_stand_before_or_after_the_command() -> None:
+    for words in (("check", "--poll.timeout=5s"), ("--poll.timeout", "5s", "check")):
+        settings = load(*words)
+        assert (settings.command, settings.timeout) == ("check", 5)
+
+
+def test_several_addresses() -> None:
+    both = (Address("127.0.0.1", 1), Address("::1", 2))
+    flags = ("--web.listen-address", "127.0.0.1:1", "--web.listen-address", "[::1]:2")
+    assert load(*flags).listen == both
+    assert load(BORGBASE_WEB_LISTEN_ADDRESS="127.0.0.1:1, [::1]:2").listen == both
+    assert [str(address) for address in both] == ["127.0.0.1:1", "[::1]:2"]
+
+
+def test_switches_by_flag_and_by_environment() -> None:
+    assert load("--no-collector.account").collectors == {"repos", "ssh_keys", "tokens"}
+    assert load(BORGBASE_COLLECTOR_ACCOUNT="false").collectors == {"repos", "ssh_keys", "tokens"}
+    assert "account" in load("--collector.account", BORGBASE_COLLECTOR_ACCOUNT="no").collectors
+
+
+def test_the_places_of_a_token(tmp_path: Path) -> None:
+    def tokens(*arguments: str, **environment: str) -> object:
+        return config.load(arguments, environment, NAMES, "1").tokens
+
+    file = OneToken("home", TokenFile(Path("/run/token")))
+    assert tokens("--token.file", "/run/token", "--account", "home") == file
+    assert tokens(BORGBASE_TOKEN_FILE="/run/token", BORGBASE_ACCOUNT="home") == file
+    assert tokens("--token.dir", str(tmp_path)) == TokenFolder(tmp_path)
+    assert tokens(BORGBASE_TOKEN_DIR=str(tmp_path)) == TokenFolder(tmp_path)
+    assert tokens("--demo") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("15m", 900),
+        ("1h30m", 5400),
+        ("1d", 86_400),
+        ("2w", 1_209_600),
+        ("5s100ms", 5.1),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert config.duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("4096", 4096), ("64MiB", 2**26), ("10MB", 10**7), ("1 GiB", 2**30), ("5k", 5000)],
+)
+def test_sizes(text: str, bytes_: int) -> None:
+    assert config.size(text) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (
+            ["--poll.interval=15x"],
+            '--poll.interval: "15x" is not a duration such as 90s, 15m or 6h',
+        ),
+        (["--poll.interval=15"], '--poll.interval: "15" is not a duration such as 90s, 15m or 6h'),
+        (["--poll.interval"], '--poll.interval: "" is not a duration such as 90s, 15m or 6h'),
+        (["--poll.timeout=0s"], '--poll.timeout: "0s" must be longer than 0s'),
+        (["--poll.interval=500ms"], "--poll.interval: shorter than 1s would be an attack"),
+        (["--api.max-response=lots"], '--api.max-response: "lots" is not a size such as 64MiB'),
+        (["--api.max-response=0"], '--api.max-response: "0" is not a size such as 64MiB'),
+        (["--log.level=loud"], '--log.level: "loud" is none of debug, info, warning, error'),
+        (["--log.format=xml"], '--log.format: "xml" is none of logfmt, json'),
+        (
+            ["--web.telemetry-path=metrics"],
+            '--web.telemetry-path: "metrics" is not a path such as /metrics',
+        ),
+        (
+            ["--web.telemetry-path=/-/healthy"],
+            '--web.telemetry-path: "/-/healthy" is not a path such as /metrics',
+        ),
+        (
+            ["--api.url=http://api.borgbase.com/graphql"],
+            '--api.url: "http://api.borgbase.com/graphql" must be https: the token would travel '
+            "in the clear",
+        ),
+        (["--api.url=ftp://x/"], '--api.url: "ftp://x/" is not a URL such as https://host/path'),
+        (["--api.url=https://"], '--api.url: "https://" is not a URL such as https://host/path'),
+        (
+            ["--api.url=https://x:y"],
+            '--api.url: "https://x:y" is not a URL such as https://host/path',
+        ),
+        (
+            ["--api.ca-file=/none"],
+            '--api.ca-file: "/none" cannot be read: No such file or directory',
+        ),
+        (["--account= "], '--account: " " is not a name'),
+        (["--nonsense=1"], "--nonsense: no such flag"),
+        (["--poll"], "--poll: no such flag"),
+        (["watch"], '"watch": no such command; there are serve, check'),
+        (["check", "again"], '"again": one word too many'),
+        (["--json"], "--json: not for serve"),
+        (
+            [f"--no-collector.{name}" for name in NAMES],
+            "--no-collector.…: all collectors are off, nothing is left to do",
+        ),
+        (["--token.file=/x"], "BORGBASE_TOKEN and --token.file: give only one of them"),
+    ],
+)
+def test_each_fault_says_what_and_where(flags: list[str], fault: str) -> None:
+    assert faults(*flags) == (fault,)
+
+
+@pytest.mark.parametrize("text", ["10133", "x:99999", "x:", "::1:10133", "host:http", ":-1"])
+def test_odd_addresses(text: str) -> None:
+    (fault,) = faults(f"--web.listen-address={text}")
+    assert fault.startswith(f'--web.listen-address: "{text}" is not an address')
+
+
+def test_a_fault_names_the_variable_it_stands_in() -> None:
+    (fault,) = faults(environment={**TOKEN, "BORGBASE_COLLECTOR_TOKENS": "perhaps"})
+    assert fault == 'BORGBASE_COLLECTOR_TOKENS: "perhaps" is neither true nor false'
+
+
+def test_all_faults_are_told_at_once() -> None:
+    found = faults("--poll.interval=x", "--what", "--log.level=x", environment={})
+    assert len(found) == 4
+    assert found[0] == "--what: no such flag"
+    assert found[-1].startswith("no token: set BORGBASE_TOKEN, ")
+
+
+def test_a_folder_names_its_accounts_itself(tmp_path: Path) -> None:
+    (fault,) = faults("--token.dir", str(tmp_path), "--account=x", environment={})
+    assert fault == "--account: with --token.dir the accounts are named by their files"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--token", CANARY],
+        [f"--token={CANARY}"],
+        [CANARY],
+        ["--token.file", CANARY],
+        ["--token.dir", CANARY],
+        [f"--api.proxy=http//{CANARY}"],
+    ],
+)
+def test_a_token_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:
+    found = faults(*words, environment={})
+    assert CANARY not in "\n".join(found)
+    assert len(found) >= 1
+
+
+def test_neither_a_token_nor_a_proxys_password_is_in_the_representation() -> None:
+    settings = load("--api.proxy", "http://user:hunter2@proxy:8080")
+    assert settings.api.proxy == "http://user:hunter2@proxy:8080"
+    assert "hunter2" not in repr(settings)
+    assert CANARY not in repr(settings)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
+def test_http_is_allowed_to_this_very_machine(host: str) -> None:
+    assert load(f"--api.url=http://{host}:8080/graphql").api.url == f"http://{host}:8080/graphql"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost.example.org/", "http://10.0.0.1/", "https://user:pw@host/"]
+)
+def test_addresses_that_would_give_the_token_away(url: str) -> None:
+    assert len(faults(f"--api.url={url}")) == 1
+
+
+def test_what_is_allowed_but_unwise_is_told() -> None:
+    (warning,) = load("--poll.interval=1m").warnings
+    assert "5m" in warning
+    (warning,) = load("--poll.max-age=10m").warnings
+    assert "vanish" in warning
+    assert load("--demo", "--poll.interval=1m").warnings == ()
+
+
+def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        load("--help")
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for option in config.options(NAMES):
+        assert option.flag in text
+        assert f"${option.variable}" in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        load("--version")
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == "borgbase-exporter 1.2.3\n"

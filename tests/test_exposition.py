@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from borgbase_exporter.exposition import FORMATS, OPENMETRICS, TEXT, Format, Renderer
+from borgbase_exporter.metrics import BUILD, SCOPES
+from borgbase_exporter.model import AccountStatus, CollectorStatus, Repo, RepoList
+from tests.facts import NOW, collector, status
+
+MAX_AGE = 3600.0
+
+
+def plain(*statuses: AccountStatus, now: float = NOW + 1) -> str:
+    return Renderer(MAX_AGE).render({s.name: s for s in statuses}, now)[TEXT].plain.decode()
+
+
+def samples(text: str, prefix: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(prefix)]
+
+
+def test_a_repo_gives_one_sample_per_known_fact() -> None:
+    labels = 'account="default",repo_id="aaaa1111",repo="laptop"'
+    lines = [line for line in samples(plain(status()), "borgbase_repo_") if "aaaa1111" in line]
+    assert lines == [
+        f"borgbase_repo_usage_bytes{{{labels}}} 123456000000",
+        f"borgbase_repo_quota_bytes{{{labels}}} 200000000000",
+        f"borgbase_repo_quota_enabled{{{labels}}} 1",
+        f"borgbase_repo_last_modified_timestamp_seconds{{{labels}}} 1699996399.5",
+        f"borgbase_repo_created_timestamp_seconds{{{labels}}} 1699999000",
+        f"borgbase_repo_inactivity_limit_seconds{{{labels}}} 86400",
+        f"borgbase_repo_append_only{{{labels}}} 0",
+        f"borgbase_repo_compaction_enabled{{{labels}}} 1",
+        f"borgbase_repo_sftp_enabled{{{labels}}} 0",
+        f'borgbase_repo_keys{{{labels},access="full"}} 2',
+        f'borgbase_repo_keys{{{labels},access="append_only"}} 1',
+        f'borgbase_repo_keys{{{labels},access="rsync"}} 0',
+        f'borgbase_repo_info{{{labels},repo_region="eu",format="borg1",borg_version="V_1_4_X",'
+        'encryption="repokey-blake2",access_mode="ssh",server="u1.example.org"} 1',
+    ]
+
+
+def test_what_is_unknown_gives_no_sample() -> None:
+    lines = [line for line in samples(plain(status()), "borgbase_repo_") if "bbbb2222" in line]
+    assert [line.partition("{")[0] for line in lines] == ["borgbase_repo_info"]
+
+
+def test_account_keys_and_tokens() -> None:
+    text = plain(status())
+    assert samples(text, "borgbase_account_") == [
+        'borgbase_account_repos{account="default"} 2',
+        'borgbase_account_usage_bytes{account="default"} 123456000000',
+        'borgbase_account_ssh_keys{account="default"} 2',
+        'borgbase_account_api_tokens{account="default",permission="read_only"} 1',
+        'borgbase_account_api_tokens{account="default",permission="full_access"} 1',
+        'borgbase_account_api_tokens{account="default",permission="create_only"} 0',
+        'borgbase_account_plan_included_bytes{account="default"} 250000000000',
+        'borgbase_account_plan_max_repos{account="default"} 10',
+        'borgbase_account_plan_info{account="default",plan="Small"} 1',
+        'borgbase_account_billed_usage_bytes{account="default"} 120000000000',
+        'borgbase_account_billed_excess_bytes{account="default"} 0',
+        'borgbase_account_accrued_overage_usd{account="default"} 1.25',
+        'borgbase_account_subscription_end_timestamp_seconds{account="default"} 1700000100',
+        'borgbase_account_subscription_active{account="default"} 1',
+        'borgbase_account_auto_renew{account="default"} 0',
+    ]
+    assert samples(text, "borgbase_ssh_key_") == [
+        'borgbase_ssh_key_added_timestamp_seconds{account="default",key_id="1",key="laptop key"} '
+        "1699999950",
+        'borgbase_ssh_key_last_used_timestamp_seconds{account="default",key_id="1",'
+        'key="laptop key"} 1699999995',
+    ]
+    token = 'account="default",token_id="7",token="exporter",permission="read_only"'
+    assert samples(text, "borgbase_api_token_") == [
+        f"borgbase_api_token_expiration_timestamp_seconds{{{token}}} 1700000500",
+        f"borgbase_api_token_last_used_timestamp_seconds{{{token}}} 1700000000",
+    ]
+
+
+def test_an_incomplete_list_is_not_counted() -> None:
+    text = plain(status(repos=RepoList((Repo("1", "one", usage=1.0),), complete=False)))
+    assert samples(text, "borgbase_repo_usage_bytes{")
+    assert not samples(text, "borgbase_account_repos{")
+    assert not samples(text, "borgbase_account_usage_bytes{")
+
+
+def test_the_exporters_own_series_are_there_before_the_first_poll() -> None:
+    fresh = AccountStatus("new", {"repos": collector(), "tokens": collector()})
+    text = plain(fresh)
+    assert samples(text, "borgbase_up") == ['borgbase_up{account="new"} 0']
+    assert samples(text, "borgbase_collector_success") == [
+        'borgbase_collector_success{account="new",collector="repos"} 0',
+        'borgbase_collector_success{account="new",collector="tokens"} 0',
+    ]
+    assert samples(text, "borgbase_polls_total") == ['borgbase_polls_total{account="new"} 0']
+    failures = samples(text, "borgbase_poll_failures_total")
+    assert len(failures) == 2 * 12
+    assert all(line.endswith(" 0") for line in failures)
+    assert len(samples(text, "borgbase_entries_skipped")) == 2
+    # Never polled: unknown, not the year 1970.
+    assert not samples(text, "borgbase_last_poll_timestamp_seconds{")
+
+
+def test_gaps_in_the_schema_are_told() -> None:
+    gaps = CollectorStatus(gaps=frozenset({"RepoType.sftpEnabled", "RepoType.format"}))
+    text = plain(AccountStatus("default", {"repos": gaps}))
+    assert samples(text, "borgbase_schema_field_missing") == [
+        'borgbase_schema_field_missing{account="default",field="RepoType.format"} 1',
+        'borgbase_schema_field_missing{account="default",field="RepoType.sftpEnabled"} 1',
+    ]
+
+
+def test_old_parts_disappear_and_the_exporters_own_series_stay() -> None:
+    renderer = Renderer(MAX_AGE)
+    accounts = {"default": status(taken=NOW)}
+    assert renderer.expiry(accounts, NOW) == NOW + MAX_AGE
+    before = renderer.render(accounts, NOW + MAX_AGE - 1)[TEXT].plain.decode()
+    after = renderer.render(accounts, NOW + MAX_AGE)[TEXT].plain.decode()
+    assert samples(before, "borgbase_repo_usage_bytes{")
+    for prefix in ("borgbase_repo_", "borgbase_account_", "borgbase_ssh_key_", "borgbase_api_"):
+        assert not samples(after, prefix), prefix
+    assert samples(after, "borgbase_up{")
+    assert renderer.expiry(accounts, NOW + MAX_AGE) == float("inf")
+
+
+def test_each_part_ages_by_itself() -> None:
+    mixed = status()
+    old = replace(mixed.collectors["repos"], taken=NOW - MAX_AGE)
+    mixed = replace(mixed, collectors={**mixed.collectors, "repos": old})
+    text = plain(mixed, now=NOW)
+    assert not samples(text, "borgbase_repo_usage_bytes{")
+    assert samples(text, "borgbase_account_auto_renew{")
+
+
+def test_families_of_several_accounts_are_contiguous() -> None:
+    text = plain(status("b"), status("a"))
+    usage = samples(text, "borgbase_repo_usage_bytes")
+    assert [line.split('"')[1] for line in usage] == ["a", "b"]
+    start = text.index(usage[0])
+    assert text[start:].startswith("\n".join(usage))
+
+
+def test_an_unchanged_account_is_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+
+    def lines(account: AccountStatus, _since: float) -> list[tuple[str, str]]:
+        rendered.append(account.name)
+        return [(metric.name, "") for scope in SCOPES for metric in scope.metrics]
+
+    monkeypatch.setattr("borgbase_exporter.exposition._account_lines", lines)
+    renderer = Renderer(MAX_AGE)
+    accounts = {"a": status("a"), "b": status("b")}
+    renderer.render(accounts, NOW + 1)
+    renderer.render({**accounts, "b": status("b")}, NOW + 2)
+    assert rendered == ["a", "b", "b"]
+
+
+def test_both_formats_parse_and_agree() -> None:
+    pages = Renderer(MAX_AGE).render({"default": status()}, NOW + 1)
+    text, openmetrics = (b"".join(pages[f].body()).decode() for f in (TEXT, OPENMETRICS))
+    assert openmetrics.endswith("# EOF\n")
+    found = {
+        format_: {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name.startswith("borgbase_")
+        }
+        for format_, families in (
+            (TEXT, list(parse_text(text))),
+            (OPENMETRICS, list(parse_openmetrics(openmetrics))),  # type: ignore[no-untyped-call]
+        )
+    }
+    assert found[TEXT] == found[OPENMETRICS]
+    assert len(found[TEXT]) > 60
+    assert "process_cpu_seconds_total" in text
+    assert "python_info" in text
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_gzipped_body_is_one_member_with_the_same_content(
+    format_: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("borgbase_exporter.exposition.generate_latest", lambda _: b"tail\n")
+    monkeypatch.setattr("borgbase_exporter.exposition.generate_openmetrics", lambda _: b"# EOF\n")
+    page = Renderer(MAX_AGE).render({"default": status()}, NOW + 1)[format_]
+    body = b"".join(page.gzipped())
+    assert gzip.decompress(body) == b"".join(page.body())
+    one_member = zlib.decompressobj(wbits=31)
+    one_member.decompress(body)
+    assert one_member.eof
+    assert one_member.unused_data == b""
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+
+
+@given(name=NAMES, repo_id=NAMES, account=NAMES, usage=st.floats(allow_nan=False))
+def test_any_name_and_value_survives_the_round_trip(
+    name: str, repo_id: str, account: str, usage: float
+) -> None:
+    repos = RepoList((Repo(repo_id, name, usage=usage),), complete=True)
+    text = plain(AccountStatus(account, {"repos": collector(repos)}))
+    (family,) = (f for f in parse_text(text) if f.name == "borgbase_repo_usage_bytes")
+    (sample,) = family.samples
+    assert sample.labels == {"account": account, "repo_id": repo_id, "repo": name}
+    assert sample.value == usage
+
+
+def test_names_are_unique_and_follow_the_conventions() -> None:
+    metrics = [metric for scope in SCOPES for metric in scope.metrics] + [BUILD]
+    names = [metric.name for metric in metrics]
+    assert len(names) == len(set(names))
+    for metric in metrics:
+        assert metric.name.startswith("borgbase_")
+        assert metric.name.endswith("_total") == (metric.type == "counter")
+        assert metric.help.endswith(".")
+        assert (metric.value is None) != (metric.values is None)
