@@ -108,7 +108,26 @@ A read-only API token per account is all the exporter needs. Give it in exactly 
 
 Files are read again before each poll, and the folder is looked at every 15 seconds (or every
 `--poll.interval`, if that is shorter), so tokens and accounts change without a restart. `SIGHUP`
-has every account polled at once.
+reads `--web.config.file` again and has every account polled at once; `SIGTERM` ends the exporter.
+
+## TLS and users
+
+`--web.config.file` takes the format of the Prometheus exporter toolkit. Relative paths start at the
+file's folder; certificates are read again when they change.
+
+```yaml
+tls_server_config:
+  cert_file: server.pem
+  key_file: server.key
+  client_auth_type: RequireAndVerifyClientCert   # or VerifyClientCertIfGiven, NoClientCert
+  client_ca_file: ca.pem
+  min_version: TLS13                             # or TLS12, the default
+basic_auth_users:
+  prometheus: $2b$12$...                         # htpasswd -nBC 12 prometheus
+http_server_config:
+  headers:
+    Strict-Transport-Security: max-age=31536000
+```
 """
 
 
