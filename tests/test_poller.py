@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from borgbase_exporter.api.client import Client
-from borgbase_exporter.api.documents import REPOS, SSH_KEYS
+from borgbase_exporter.api.documents import REPOS, SSH_KEYS, TOKENS
 from borgbase_exporter.collectors import Collected, Collector
 from borgbase_exporter.credentials import GivenToken
 from borgbase_exporter.errors import (
@@ -19,7 +19,15 @@ from borgbase_exporter.errors import (
     PollError,
     TokenError,
 )
-from borgbase_exporter.model import AccountStatus, Part, RepoList, SSHKeyList
+from borgbase_exporter.model import (
+    AccountStatus,
+    APIToken,
+    APITokenList,
+    CollectorStatus,
+    Part,
+    RepoList,
+    SSHKeyList,
+)
 from borgbase_exporter.poller import DRIFT_MEMORY, GRACE, Poller, Schedule
 from tests.canary import CANARY
 from tests.facts import NOW
@@ -70,7 +78,7 @@ class Rig:
         self.poller = Poller(
             "default",
             self.source,
-            [self._collector("repos"), self._collector("ssh_keys")],
+            [self.scripted("repos"), self.scripted("ssh_keys")],
             self._connect,
             self.published.append,
             Schedule(INTERVAL, timeout=30.0),
@@ -79,7 +87,7 @@ class Rig:
             jitter=lambda: 1.0,
         )
 
-    def _collector(self, name: str) -> Collector:
+    def scripted(self, name: str) -> Collector:
         rig = self
 
         class Scripted(Collector):
@@ -92,7 +100,7 @@ class Rig:
                     raise answer
                 return answer
 
-        document = {"repos": REPOS, "ssh_keys": SSH_KEYS}[name]
+        document = {"repos": REPOS, "ssh_keys": SSH_KEYS, "tokens": TOKENS}[name]
         return Scripted(name, "", document, lambda _: (REPO_LIST, 0))
 
     @contextlib.contextmanager
@@ -319,6 +327,39 @@ def test_the_own_tokens_expiration_is_read(rig: Rig) -> None:
     rig.poller._source = GivenToken("a test", jwt)
     rig.poller.poll()
     assert rig.status.token_expires == 1_700_000_500
+
+
+def test_a_token_that_may_do_more_than_read_is_told_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = APITokenList((APIToken("1", "mine", "full_access"),), complete=True)
+    rig.answers["tokens"] = brought(tokens)
+    rig.poller._collectors = [*rig.poller._collectors, rig.scripted("tokens")]
+    rig.poller.status = replace(
+        rig.poller.status, collectors={**rig.poller.status.collectors, "tokens": CollectorStatus()}
+    )
+    rig.poller.poll()
+    rig.poller.poll()
+    assert caplog.text.count("the token is full_access") == 1
+
+
+@pytest.mark.parametrize(
+    ("expires", "tokens", "permission"),
+    [
+        (None, [("read_only", None), ("read_only", 5.0)], "read_only"),
+        (None, [("read_only", None), ("full_access", None)], None),
+        (5.0, [("read_only", 7.0), ("full_access", 5.4)], "full_access"),
+        (5.0, [("read_only", 5.0), ("full_access", 5.0)], None),
+        (5.0, [("read_only", 7.0), ("full_access", None)], None),
+        (5.0, [], None),
+    ],
+)
+def test_the_own_tokens_permission_is_known_when_it_can_be_no_other(
+    expires: float | None, tokens: list[tuple[str, float | None]], permission: str | None
+) -> None:
+    listed = tuple(APIToken("1", "t", kind, expires=end) for kind, end in tokens)
+    assert APITokenList(listed, complete=True).permission(expires) == permission
+    assert APITokenList(listed, complete=False).permission(expires) is None
 
 
 def test_run_polls_until_told_to_stop(rig: Rig) -> None:

@@ -111,6 +111,15 @@ class APITokenList:
     tokens: tuple[APIToken, ...]
     complete: bool
 
+    def permission(self, expires: float | None) -> str | None:
+        """Return what the token that expires then may do, if only one answer is possible."""
+        possible = {
+            token.permission
+            for token in self.tokens
+            if expires is None or (token.expires and abs(token.expires - expires) < 1)
+        }
+        return possible.pop() if self.complete and len(possible) == 1 else None
+
 
 Part = RepoList | Account | SSHKeyList | APITokenList
 """What one collector brings home."""
@@ -168,6 +177,12 @@ class AccountStatus:
     """Why the token could not be read before the last poll, in words."""
     token_expires: float | None = None
     """The `exp` of the exporter's own token."""
+
+    @property
+    def token_permission(self) -> str | None:
+        """What the exporter's own token may do, when that can be known."""
+        tokens = self.snapshot(since=0).tokens
+        return tokens.permission(self.token_expires) if tokens else None
 
     @property
     def up(self) -> bool:

@@ -100,8 +100,12 @@ class Poller:
         if token_error and self._token:
             # The old token served, but whoever rotates it should see that the new one does not.
             collectors = {name: _counted(c, token_error) for name, c in collectors.items()}
-        self._log_changes(collectors)
-        status = replace(self.status, collectors=collectors)
+        status = replace(
+            self.status,
+            collectors=collectors,
+            token_expires=expiration(self._token) if self._token else None,
+        )
+        self._log_changes(status)
         delay = self._delay(outcomes.values(), duration, up=status.up)
         self.status = replace(
             status,
@@ -111,7 +115,6 @@ class Poller:
             duration=duration,
             next_poll=now + delay,
             token_problem=str(token_error or ""),
-            token_expires=expiration(self._token) if self._token else None,
         )
         self._publish(self.status)
         return delay
@@ -170,9 +173,9 @@ class Poller:
             delay = min(backoff, interval) * self._jitter()
         return max(delay, min(asked, interval))
 
-    def _log_changes(self, collectors: dict[str, CollectorStatus]) -> None:
+    def _log_changes(self, status: AccountStatus) -> None:
         """Log each failure when it begins and when it ends, not every time."""
-        for name, now in collectors.items():
+        for name, now in status.collectors.items():
             before = self._before[name]
             extra = self._extra | {"collector": name}
             if now.failure and now.failure != before.failure:
@@ -184,7 +187,10 @@ class Poller:
                 log.warning("the API no longer has %s", fields, extra=extra)
             if now.skipped and now.skipped != before.skipped:
                 log.warning("%d entries cannot be read", now.skipped, extra=extra)
-        if not self.status.polls and all(c.success for c in collectors.values()):
+        permission = status.token_permission
+        if permission not in {None, "read_only", self.status.token_permission}:
+            log.warning("the token is %s; a read-only one is enough", permission, extra=self._extra)
+        if not self.status.polls and all(c.success for c in status.collectors.values()):
             log.info("the first poll succeeded", extra=self._extra)
 
     @property

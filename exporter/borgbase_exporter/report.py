@@ -82,7 +82,7 @@ def examine(status: AccountStatus, token_origin: str, now: float) -> Finding:
     problems = [
         *_polling_problems(status),
         *(_account_problems(snapshot.account, snapshot.repos, now) if snapshot.account else ()),
-        *_token_problems(status.token_expires, snapshot.tokens, now),
+        *_token_problems(status, snapshot.tokens, now),
         *(
             problem
             for repo in (snapshot.repos.repos if snapshot.repos else ())
@@ -128,15 +128,19 @@ def _account_problems(account: Account, repos: RepoList | None, now: float) -> I
 
 
 def _token_problems(
-    own_end: float | None, tokens: APITokenList | None, now: float
+    status: AccountStatus, tokens: APITokenList | None, now: float
 ) -> Iterator[Problem]:
     for token in tokens.tokens if tokens else ():
         if token.expires is not None and now <= token.expires < now + EXPIRY:
             what = f"expires {_when(token.expires, now)}"
             yield Problem("warning", f"API token {token.name}", what, "make a new one in time")
+    own_end = status.token_expires
     if own_end is not None and own_end - now < EXPIRY:
         what = f"expires {_when(own_end, now)}"
         yield Problem("warning", "the token used here", what, "make a new one in time")
+    if status.token_permission not in {None, "read_only"}:
+        what = f"is {status.token_permission}"
+        yield Problem("warning", "the token used here", what, "a read-only one is enough")
 
 
 def _repo_problems(repo: Repo, now: float) -> Iterator[Problem]:
