@@ -6,7 +6,7 @@ import pytest
 
 CANARY = "canary.c3VwZXItc2VjcmV0LWRvLW5vdC1sZWFr.token-0123456789abcdef"
 
-TRACES = (CANARY.split(".")[1], "super-secret-do-not-leak", "0123456789abcdef")
+TRACES = (CANARY.split(".")[1], "super-secret-do-not-leak", CANARY.split(".")[2])
 """What gives it away, also in part or decoded."""
 
 MASK = "[the planted token]"

@@ -1,0 +1,209 @@
+"""The programs under test, as anybody runs them: as processes, asked over HTTP."""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from email.message import Message
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import pytest
+
+from tests.canary import assert_kept_secret
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPORTER = (sys.executable, "-m", "borgbase_exporter")
+ANYWHERE = "127.0.0.1:0"
+"""Any free port; the process tells which in its log."""
+
+RETRY_SECONDS = 0.02
+PATIENCE = 30.0
+"""Seconds after which waiting is given up: far longer than things take on a busy machine."""
+
+T = TypeVar("T")
+Series = tuple[str, frozenset[tuple[str, str]]]
+"""A metric's name and its labels."""
+
+
+def until(condition: Callable[[], T | None], what: str) -> T:
+    """Wait for a condition to give something true, and return that."""
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"in vain waited {PATIENCE:.0f} s until {what}; the last was {result!r}")
+        time.sleep(RETRY_SECONDS)
+    return result
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def ask(
+    address: str, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Send a request by itself, with nothing added to it and nothing undone in the answer."""
+    with closing(http.client.HTTPConnection(address, timeout=PATIENCE)) as connection:
+        connection.request(method, path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a process under test: no settings of ours but these."""
+    foreign = {k: v for k, v in os.environ.items() if not k.startswith("BORGBASE_")}
+    return foreign | {"PYTHONPATH": str(ROOT / "exporter")} | variables
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the exporter to its end; whatever it says is watched for the planted token."""
+    __tracebackhide__ = True  # what is handed over may be the planted token
+    done = subprocess.run(
+        [*EXPORTER, *arguments],
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert_kept_secret(done.stdout + done.stderr, "what the exporter printed")
+    return done
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that serves HTTP."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        """Ask for a page; underscores in a header's name stand for dashes."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = ask(self.address, path, method=method, headers=named)
+        assert_kept_secret(f"{answer.headers}{answer.body.decode(errors='replace')}", path)
+        return answer
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path], env: Mapping[str, str], log_file: Path, listening: str
+) -> Iterator[Running]:
+    """Start a process, whose log tells its address after the words `listening`, and end it."""
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def address() -> str | None:
+        assert process.poll() is None, f"it ended instead of serving:\n{log_file.read_text()}"
+        found = re.search(rf"{listening} address=(\S+)\s", log_file.read_text())
+        return found[1] if found else None
+
+    try:
+        yield Running(process, until(address, f"{command[0]} listens"), log_file)
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0
+
+
+@contextmanager
+def exporter(folder: Path, *flags: str | Path, **variables: str) -> Iterator[Running]:
+    """Run the exporter and let it tell all; no token and no traceback may be in its log."""
+    command = (*EXPORTER, "serve", "--web.listen-address", ANYWHERE, "--log.level", "debug", *flags)
+    log_file = folder / "exporter.log"
+    with started(command, environment(**variables), log_file, "msg=listening") as running:
+        yield running
+    assert_kept_secret(running.log, "the exporter's log")
+    assert "Traceback" not in running.log
+
+
+@dataclass(frozen=True)
+class Prometheus(Running):
+    """A Prometheus, asked by its HTTP API."""
+
+    def api(self, path: str) -> Any:
+        answer = json.loads(self.get(f"/api/v1/{path}").body)
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, selector: str) -> dict[Series, float]:
+        """Return the newest sample of the series of one scrape, without the target's labels."""
+        return {
+            (
+                sample["metric"]["__name__"],
+                frozenset(
+                    (name, value)
+                    for name, value in sample["metric"].items()
+                    if name not in {"__name__", "instance", "job"}
+                ),
+            ): float(sample["value"][1])
+            for sample in self.api(f"query?query={quote(selector)}")["result"]
+        }
+
+    def targets(self) -> dict[str, tuple[str, str]]:
+        """Return by job how its target is, and what was wrong with the last scrape."""
+        targets = self.api("targets")["activeTargets"]
+        return {t["labels"]["job"]: (t["health"], t["lastError"]) for t in targets}
+
+    @property
+    def complaints(self) -> list[str]:
+        """What it has to say about the scrapes (at level debug) or anything else."""
+        trouble = re.compile("level=(?:warn|error)|Scrape failed|Append failed|Error on ingesting")
+        return [line for line in self.log.splitlines() if trouble.search(line)]
+
+
+@contextmanager
+def prometheus(program: Path, folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes each target, known by its job, every second."""
+    jobs = [
+        {"job_name": job, "static_configs": [{"targets": [address]}]}
+        for job, address in targets.items()
+    ]
+    config = folder / "prometheus.yml"  # JSON is YAML
+    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+    command = (
+        program,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={ANYWHERE}",
+        "--log.level=debug",
+    )
+    log_file = folder / "prometheus.log"
+    with started(command, environment(), log_file, 'msg="Listening on"') as running:
+        until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
+        scraping = Prometheus(running.process, running.address, running.log_file)
+        yield scraping
+        assert scraping.complaints == []

@@ -1,0 +1,76 @@
+"""An exporter of several simulated accounts, as it looks through a real Prometheus."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from tests.end_to_end.facts import MOVING, series
+from tests.end_to_end.processes import Prometheus, Running, Series, until
+
+HOME, WORK = "personal", 'Acme "EU" \\ übrig'
+DELETING, RENAMING, ROTATING, REVOKED = "deleting", "renaming", "rotating", "revoked"
+ARRIVING, LEAVING, CREATE_ONLY, IMPOSTOR = "arriving", "leaving", "create-only", "impostor"
+DRIFTING = "drifting"
+
+
+@dataclass(frozen=True)
+class House:
+    """One API with its accounts, and an exporter of those that have a token file."""
+
+    api: SimulatedApi
+    accounts: dict[str, SimulatedAccount]
+    tokens: Path
+    exporter: Running
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A house, seen through the Prometheus job that scrapes its exporter."""
+
+    job: str
+    house: House
+    prometheus: Prometheus
+
+    def all(self) -> dict[Series, float]:
+        """Return all series as of the newest scrape."""
+        return self.prometheus.query(f'{{job="{self.job}"}}')
+
+    @property
+    def polled(self) -> set[str]:
+        """The accounts that have been polled."""
+        counts = {key: n for key, n in self.all().items() if key[0] == "borgbase_polls_total"}
+        return {dict(labels)["account"] for (_, labels), n in counts.items() if n}
+
+    def read(self, account: str) -> dict[Series, float]:
+        """Return an account's series."""
+        return {key: value for key, value in self.all().items() if ("account", account) in key[1]}
+
+    def facts(self, account: str) -> dict[Series, float]:
+        """Return those of an account's series that do not move by themselves."""
+        return {key: value for key, value in self.read(account).items() if key[0] not in MOVING}
+
+    def wait(self, *accounts: str, polls: int = 2) -> None:
+        """Wait for polls to end: the first may have begun before now, the second has not."""
+        page = self.house.exporter.get("/metrics").text  # Prometheus's is up to a second old
+        so_far = re.findall(r'^borgbase_polls_total\{account="(.+)"\} (\d+)$', page, re.MULTILINE)
+        enough = {
+            series("borgbase_polls_total", account=account): int(count) + polls
+            for account, count in so_far
+            if account in accounts
+        }
+        assert len(enough) == len(accounts)
+
+        def polled() -> bool:
+            known = self.all()
+            return all(known.get(key, 0) >= count for key, count in enough.items())
+
+        until(polled, f"{', '.join(accounts)} have been polled {polls} times")
+
+
+def put_token(folder: Path, account: str, token: str) -> None:
+    """Write a token file as one should: whole or not at all, and for its owner only."""
+    draft = folder / ".draft"
+    draft.write_text(f"{token}\n")
+    draft.chmod(0o600)
+    draft.rename(folder / account)

@@ -1,0 +1,138 @@
+"""Starting and stopping, for good and bad, and what is served in between."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import Running, exporter, run, until
+
+SOME_TOKEN = "opens-nothing"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with exporter(tmp_path_factory.mktemp("demo"), "--demo") as running:
+        until(lambda: running.get("/-/ready").status == 200, "the first poll has ended")
+        yield running
+
+
+@contextmanager
+def silence() -> Iterator[socket.socket]:
+    """An API that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        yield server
+
+
+def test_a_broken_configuration_is_told_all_at_once() -> None:
+    done = run(
+        "serve",
+        "--poll.interval=soon",
+        "--web.listen-address=everywhere",
+        "--no-such-flag",
+        BORGBASE_LOG_LEVEL="loud",
+        BORGBASE_API_URL="http://api.example.org/graphql",
+    )
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    title, *faults, hint = done.stderr.splitlines()
+    assert title == "borgbase-exporter: 6 faults in the configuration"
+    assert [fault.split()[0].rstrip(":") for fault in faults] == [
+        "--no-such-flag",
+        "--web.listen-address",
+        "BORGBASE_LOG_LEVEL",
+        "--poll.interval",
+        "BORGBASE_API_URL",
+        "no",  # token
+    ]
+    assert hint == "See borgbase-exporter --help."
+
+
+def test_a_port_in_use_is_told_in_a_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("--web.listen-address", address, BORGBASE_TOKEN=SOME_TOKEN)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f' level=error msg="cannot listen on {address}: Address already in use' in line
+
+
+def test_sigterm_ends_it_in_the_middle_of_a_poll_with_clients_connected(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        api = stack.enter_context(silence())
+        url = f"http://127.0.0.1:{api.getsockname()[1]}/graphql"
+        running = stack.enter_context(
+            exporter(tmp_path, "--api.url", url, BORGBASE_TOKEN=SOME_TOKEN)
+        )
+        polling, _ = api.accept()
+        stack.enter_context(polling)
+        assert b"Bearer" in polling.recv(65_536)
+        host, port = running.address.split(":")
+        for request in (b"", b"GET /metrics HTTP/1.1\r\nHost:", b"GET /metrics HTTP/1.0\r\n\r\n"):
+            client = stack.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(request)
+        assert client.recv(12) == b"HTTP/1.1 200"
+
+        begun = time.monotonic()
+        running.process.terminate()
+        status = running.process.wait(30)
+        seconds = time.monotonic() - begun
+
+    assert status == 0
+    assert seconds < 1
+    assert running.log.count("msg=stopping") == 1
+
+
+def test_before_the_first_poll_has_ended_it_is_healthy_but_not_ready(tmp_path: Path) -> None:
+    with silence() as api:
+        url = f"http://127.0.0.1:{api.getsockname()[1]}/graphql"
+        with exporter(tmp_path, "--api.url", url, BORGBASE_TOKEN=SOME_TOKEN) as running:
+            healthy, ready = running.get("/-/healthy"), running.get("/-/ready")
+            metrics = running.get("/metrics").text.splitlines()
+
+    assert (healthy.status, healthy.text) == (200, "OK\n")
+    assert (ready.status, ready.text) == (
+        503,
+        "account default: the first poll has not ended yet\n",
+    )
+    assert 'borgbase_up{account="default"} 0' in metrics
+    assert 'borgbase_polls_total{account="default"} 0' in metrics
+    assert not any(line.startswith("borgbase_repo_") for line in metrics)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/-/healthy", "text/plain; charset=utf-8"),
+        ("/-/ready", "text/plain; charset=utf-8"),
+    ],
+)
+def test_a_page_is_given_for_get_and_announced_for_head(
+    demo: Running, path: str, content_type: str
+) -> None:
+    page, head, post = (demo.get(path, method=method) for method in ("GET", "HEAD", "POST"))
+
+    assert (page.status, head.status, post.status) == (200, 200, 405)
+    assert page.headers["Content-Type"] == head.headers["Content-Type"] == content_type
+    assert len(page.body) == int(page.headers["Content-Length"]) > 0
+    assert head.body == b""
+    assert int(head.headers["Content-Length"]) > 0
+    assert post.headers["Allow"] == "GET, HEAD"
+
+
+def test_what_there_is_not(demo: Running) -> None:
+    assert demo.get("/favicon.ico").status == 404
+    assert demo.get("/metrics/").status == 404
+
+
+def test_the_demo_has_its_repos(demo: Running) -> None:
+    assert 'borgbase_account_repos{account="default"} 12' in demo.get("/metrics").text
+    assert demo.get("/-/ready").text == "OK\n"
