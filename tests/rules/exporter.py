@@ -1,0 +1,408 @@
+"""Cases of the alerts on the exporter itself and on its token."""
+
+from collections.abc import Callable
+
+from tests.rules import (
+    ACCOUNT_LABELS,
+    DAY,
+    HOUR,
+    MINUTE,
+    Alert,
+    Change,
+    Curve,
+    Firing,
+    Story,
+    Value,
+    World,
+    ago,
+    curve,
+    now,
+    until,
+)
+
+FAILURES = "borgbase_poll_failures_total"
+OWN = "borgbase_exporter_token_expiration_timestamp_seconds"
+API = "borgbase_api_token_expiration_timestamp_seconds"
+
+
+def every(interval: int, begin: int = 0, end: int = 1000 * DAY) -> Curve:
+    """Return a counter that rises at once, and then once in each interval."""
+    return lambda t: 0 if t < begin else 1 + (min(t, end) - begin) // interval
+
+
+def down(reason: str, interval: int = 15 * MINUTE) -> dict[str, Value]:
+    return {
+        "borgbase_up": 0,
+        "borgbase_collector_success": 0,
+        f"{FAILURES}{{collector=repos,reason={reason}}}": every(interval),
+    }
+
+
+def without_exporter(target: float | None) -> Change:
+    """Return the change after which the target is down, or (None) gone from the configuration."""
+
+    def change(before: World) -> World:
+        return {
+            key: until(12 * MINUTE, old, target if key.name == "up" else None)
+            for key, old in before.items()
+        }
+
+    return change
+
+
+def one_target_of_two_down(before: World) -> World:
+    return {
+        key: curve(0 if key.name == "up" else None)
+        if ("instance", "a:10133") in key.labels
+        else old
+        for key, old in before.items()
+    }
+
+
+def another_job_down(before: World) -> World:
+    sample = next(key for key in before if key.name == "up")
+    return before | {
+        sample._replace(labels=frozenset({("job", "web"), ("instance", "web:80")})): curve(0)
+    }
+
+
+def outage(begin: int, end: int) -> Callable[[World], World]:
+    """Return an outage of the API: values stay for 6h after the last success, then they go."""
+    kept = begin - MINUTE + 6 * HOUR
+
+    def change(before: World) -> World:
+        def value(name: str, labels: dict[str, str], old: Curve) -> Curve:
+            if name == "borgbase_up":
+                return until(begin, 1, until(end, 0, 1))
+            if name == "borgbase_last_success_timestamp_seconds":
+                return until(begin, now, until(end, begin - MINUTE, now))
+            if name == FAILURES and labels["reason"] == "connect":
+                return every(15 * MINUTE, begin, end)
+            if name == "borgbase_repo_last_modified_timestamp_seconds":
+                return until(end, 0, now)
+            if name.startswith(("borgbase_repo_", "borgbase_account_", API)):
+                return until(kept, old, until(end, None, old)) if end > kept else old
+            return old
+
+        return {
+            key: value(key.name, dict(key.labels), old)
+            if ("account", "acme") in key.labels
+            else old
+            for key, old in before.items()
+        }
+
+    return change
+
+
+ALERTS = [
+    Alert(
+        name="BorgBaseExporterAbsent",
+        summary="Nothing watches the BorgBase accounts.",
+        dashboard="borgbase-exporter",
+        labels={},
+        fires={
+            "target down": Firing(
+                change=without_exporter(0),
+                since=12 * MINUTE,
+                severities=("critical",),
+                labels={"job": "borgbase"},
+                description="No metrics from borgbase-exporter (job borgbase): no other BorgBase "
+                "alert can fire. Start the exporter, or fix Prometheus' scrape of it.",
+                outlives_restart=False,
+            ),
+            "job removed": Firing(
+                change=without_exporter(None),
+                since=12 * MINUTE,
+                severities=("critical",),
+                description="No metrics from borgbase-exporter: no other BorgBase "
+                "alert can fire. Start the exporter, or fix Prometheus' scrape of it.",
+                outlives_restart=False,
+            ),
+        },
+        silent={
+            "one of two replicas is down": Story(change=one_target_of_two_down, replicas="ab"),
+            "a job of another kind is down": Story(change=another_job_down),
+            "an account was removed": Story(
+                change=lambda before: {
+                    key: until(HOUR, old) if ("account", "acme") in key.labels else old
+                    for key, old in before.items()
+                }
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseTokenInvalid",
+        summary="BorgBase refuses the exporter's token, or the token cannot be read.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            f"reason {reason}": Firing(
+                change={
+                    **down(reason),
+                    "borgbase_up": until(12 * MINUTE, 1, 0),
+                    f"{FAILURES}{{collector=repos,reason={reason}}}": every(
+                        15 * MINUTE, 12 * MINUTE
+                    ),
+                    "borgbase_collector_success": until(12 * MINUTE, 1, 0),
+                },
+                since=12 * MINUTE,
+                severities=("critical",),
+                description="Account acme cannot be polled, and its token is to blame: create a "
+                "new read-only token at BorgBase and put it in the token's place. No restart is "
+                "needed where the token comes from a file.",
+            )
+            for reason in ("auth", "token")
+        },
+        silent={
+            "the API is down": Story(change=down("connect"), ever="BorgBaseAPIUnreachable"),
+            "only another collector may not ask, and the API is down": Story(
+                change={
+                    **down("connect"),
+                    f"{FAILURES}{{collector=tokens,reason=auth}}": every(5 * MINUTE),
+                },
+                ever="BorgBaseAPIUnreachable",
+            ),
+            "a token mended just before the API went down": Story(
+                change={
+                    "borgbase_up": until(12 * MINUTE, 1, 0),
+                    f"{FAILURES}{{collector=repos,reason=token}}": every(HOUR, HOUR - 600, HOUR),
+                    f"{FAILURES}{{collector=repos,reason=connect}}": every(5 * MINUTE, HOUR),
+                },
+                ever="BorgBaseAPIUnreachable",
+            ),
+            "the API is down, and the token file is broken": Story(
+                change={
+                    **down("connect"),
+                    f"{FAILURES}{{collector=repos,reason=token}}": every(15 * MINUTE),
+                },
+                ever="BorgBaseAPIUnreachable",
+            ),
+            "the token file is broken, the token read before serves on": Story(
+                change={f"{FAILURES}{{collector=repos,reason=token}}": every(15 * MINUTE)}
+            ),
+        },
+        stories={
+            "the exporter restarts now and then, its counters begin at 1": Story(
+                change={
+                    **down("connect"),
+                    f"{FAILURES}{{collector=repos,reason=connect}}": 0,
+                    f"{FAILURES}{{collector=repos,reason=auth}}": lambda t: (
+                        1 + t % (2 * HOUR) // (12 * MINUTE)
+                    ),
+                },
+                at=dict.fromkeys(range(HOUR, 6 * HOUR, 15 * MINUTE), "BorgBaseTokenInvalid"),
+                ever="BorgBaseTokenInvalid",
+                end=6 * HOUR,
+            ),
+            "polls once an hour": Story(
+                change=down("auth", HOUR), ever="BorgBaseTokenInvalid", end=6 * HOUR
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseAPIUnreachable",
+        summary="The exporter gets no list of repos from BorgBase.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "reason connect": Firing(
+                change={
+                    "borgbase_up": until(12 * MINUTE, 1, 0),
+                    "borgbase_collector_success": until(12 * MINUTE, 1, 0),
+                    f"{FAILURES}{{collector=repos,reason=connect}}": every(
+                        15 * MINUTE, 12 * MINUTE
+                    ),
+                },
+                since=12 * MINUTE,
+                description="Polls of account acme fail, and not for its token. Its last good "
+                "values are shown for six hours after the last success, then its repos are "
+                "unwatched. See the reason in the exporter's log, then check DNS, proxy and "
+                "firewall, and BorgBase's status page.",
+            ),
+            "never up, without a single counted failure": Firing(
+                change={"borgbase_up": 0},
+                description="Polls of account acme fail, and not for its token. Its last good "
+                "values are shown for six hours after the last success, then its repos are "
+                "unwatched. See the reason in the exporter's log, then check DNS, proxy and "
+                "firewall, and BorgBase's status page.",
+            ),
+        },
+        silent={
+            "a maintenance window of 20 minutes and the backoff": Story(
+                change=outage(HOUR, HOUR + 35 * MINUTE)
+            ),
+            "down for an hour": Story(change=outage(HOUR, 2 * HOUR), step=MINUTE),
+            "one of two replicas cannot reach it": Story(
+                change={"borgbase_up{instance=b:10133}": 0}, replicas="ab"
+            ),
+        },
+        stories={
+            "down for seven hours: nothing is overdue, nothing has vanished": Story(
+                change=outage(HOUR, 8 * HOUR),
+                at={
+                    2 * HOUR - 5 * MINUTE: "",
+                    2 * HOUR: "BorgBaseAPIUnreachable",
+                    8 * HOUR - 5 * MINUTE: "BorgBaseAPIUnreachable",
+                    8 * HOUR: "",
+                },
+                ever="BorgBaseAPIUnreachable",
+                end=12 * HOUR,
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBasePollStale",
+        summary="The exporter has stopped polling, though nothing failed.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "hung loop": Firing(
+                change={"borgbase_last_success_timestamp_seconds": until(HOUR, now, HOUR)},
+                since=3 * HOUR + 3 * MINUTE,
+                description="The last poll of account acme ended 2h 15m 0s ago and none has "
+                "failed since: its poll loop hangs, or the cron job that writes the textfile is "
+                "gone. Restart the exporter and keep its log.",
+                outlives_restart=False,  # it is the cure
+            )
+        },
+        silent={
+            "a poll every two hours": Story(
+                change={"borgbase_last_success_timestamp_seconds": ago(2 * HOUR)}
+            ),
+            "one of two replicas hangs": Story(
+                change={"borgbase_last_success_timestamp_seconds{instance=b:10133}": 0},
+                replicas="ab",
+            ),
+            "not up: that is said already": Story(
+                change=outage(MINUTE, 9 * HOUR), ever="BorgBaseAPIUnreachable"
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseCollectorFailing",
+        summary="One part of the BorgBase API fails while the rest works.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS | {"collector": "tokens"},
+        fires={
+            "a limited token": Firing(
+                change={"borgbase_collector_success{collector=tokens}": 0},
+                description="Account acme is up, but its collector tokens fails. If the token "
+                "may not ask for this, start the exporter with --no-collector.tokens; else see "
+                "the reason in its log.",
+            )
+        },
+        silent={
+            "switched off": Story(change={"borgbase_collector_success{collector=tokens}": None}),
+            "fails for less than an hour": Story(
+                change={"borgbase_collector_success{collector=tokens}": until(HOUR, 0, 1)}
+            ),
+            "the whole account is down": Story(
+                change=down("connect"), ever="BorgBaseAPIUnreachable"
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseSchemaDrift",
+        summary="The BorgBase API no longer has a field that the exporter reads.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS | {"field": "RepoType.quota"},
+        fires={
+            "a field is gone": Firing(
+                change={"borgbase_schema_field_missing{field=RepoType.quota}": 1},
+                severities=("info",),
+                description="RepoType.quota is gone from the API (account acme): the metrics "
+                "made of it are absent, and alerts on them silent. Upgrade the exporter; if "
+                "there is no newer version, report it.",
+            )
+        },
+        silent={
+            "back within the hour": Story(
+                change={
+                    "borgbase_schema_field_missing{field=RepoType.quota}": until(45 * MINUTE, 1)
+                }
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseTokenExpiring",
+        summary="A BorgBase API token expires.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "a token of the account": Firing(
+                change={f"{API}{{token_id=2}}": 14 * DAY + 12 * MINUTE},
+                since=15 * MINUTE,
+                labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
+                description="API token terraform of account acme expires in 13d 22h 57m 0s. "
+                "Create a new one and put it where this one is used; delete it if it is not used "
+                "any more.",
+            ),
+            "the exporter's own, which the list does not have": Firing(
+                change={OWN: 14 * DAY + 12 * MINUTE, API: None},
+                since=15 * MINUTE,
+                description="The exporter's own token of account acme expires in 13d 22h 57m 0s. "
+                "Create a new one and put it where this one is used; delete it if it is not used "
+                "any more.",
+            ),
+            "the exporter's own, once, by the name that the list has": Firing(
+                change={OWN: 10 * DAY, f"{API}{{token_id=1}}": 10 * DAY + 0.5},
+                labels={"token_id": "1", "token": "exporter", "permission": "read_only"},
+                description="API token exporter of account acme expires in 9d 23h 0m 0s. Create "
+                "a new one and put it where this one is used; delete it if it is not used any "
+                "more.",
+            ),
+            "the exporter's own, of one replica only": Firing(
+                change={OWN: 200 * DAY, f"{OWN}{{instance=b:10133}}": 10 * DAY, API: None},
+                description="The exporter's own token of account acme expires in 9d 23h 0m 0s. "
+                "Create a new one and put it where this one is used; delete it if it is not used "
+                "any more.",
+            ),
+            "already expired": Firing(
+                change={f"{API}{{token_id=2}}": -DAY},
+                labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
+                description="API token terraform of account acme has expired. Create a new one "
+                "and put it where this one is used; delete it if it is not used any more.",
+            ),
+        },
+        silent={
+            "in 14 days": Story(change={f"{API}{{token_id=2}}": ago(-14 * DAY)}),
+            "dead for a week": Story(change={f"{API}{{token_id=2}}": -7 * DAY}),
+            "dead for long, the exporter's own": Story(change={OWN: -8 * DAY, API: None}),
+            "no token has an expiration": Story(change={OWN: None, API: None}),
+        },
+        stories={
+            "fires for a week after the end, and then no more": Story(
+                change={f"{API}{{token_id=2}}": DAY},
+                at={7 * DAY: "BorgBaseTokenExpiring", 8 * DAY + 4 * HOUR: ""},
+                ever="BorgBaseTokenExpiring",
+                end=9 * DAY,
+                step=4 * HOUR,
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseTokenNotReadOnly",
+        summary="The exporter's BorgBase token can do more than read.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "full access": Firing(
+                change={OWN: 300 * DAY},
+                severities=("info",),
+                labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
+                description="The exporter polls account acme with the API token terraform, whose "
+                "permission is full_access. A read-only token is all it needs: replace it, and "
+                "delete this one.",
+            ),
+        },
+        silent={
+            "no own expiration known": Story(change={OWN: None}),
+            "no token in the list expires with it": Story(change={OWN: 250 * DAY}),
+            "a second apart": Story(change={OWN: 300 * DAY - 1}),
+            "two tokens expire with it": Story(
+                change={OWN: 300 * DAY, f"{API}{{token_id=1}}": 300 * DAY}
+            ),
+            "the list of tokens is not to be had": Story(change={OWN: 300 * DAY, API: None}),
+        },
+    ),
+]

@@ -1,0 +1,128 @@
+"""`programs` finds, fetches and shares programs: shown with a stand-in for apt-get and dpkg."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests import programs
+
+# Knows packages only after `update`; keeps a log of what it was asked.
+APT_GET = """\
+#!/bin/sh
+config=${2#--config-file=}
+lists=$(sed -n 's/^Dir::State::lists "\\(.*\\)";/\\1/p' "$config")
+echo "$3" >>"$(dirname "$0")/asked"
+test -d "$lists/partial" || { echo "E: no lists folder" >&2; exit 100; }
+case $3 in
+update)
+  test -z "$OFFLINE" || { echo "W: Could not connect" >&2; exit 0; }
+  touch "$lists/index" ;;
+download)
+  test -e "$lists/index" || { echo "E: Unable to locate package $4" >&2; exit 100; }
+  echo >"$4.deb" ;;
+esac
+"""
+DPKG = """\
+#!/bin/sh
+test -s "$2" && mkdir -p "$3/usr/bin" && echo >"$3/usr/bin/promtool"
+echo "<<</usr/share/prometheus/alertmanager>>>" >"$3/usr/bin/prometheus-alertmanager"
+test -z "$TORN" || { echo "dpkg: unexpected end of file" >&2; exit 2; }
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("apt-get", APT_GET), ("dpkg", DPKG)):
+        _command(folder / name, text)
+    for name in ("sed", "dirname", "touch", "mkdir"):
+        (folder / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(programs, "CACHE", tmp_path / "cache")
+    return folder
+
+
+def _command(path: Path, text: str = "#!/bin/sh\n") -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def asked(tools: Path) -> list[str]:
+    return (tools / "asked").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("promtool", "promtool"), ("alertmanager", "prometheus-alertmanager")],
+)
+def test_path_comes_first_by_either_name(tools: Path, name: str, command: str) -> None:
+    installed = _command(tools / command)
+    assert programs.program(name) == installed
+    assert not programs.CACHE.exists()
+
+
+def test_a_fresh_machine_fetches_index_and_package_once(tools: Path) -> None:
+    found = programs.program("promtool")
+    assert found == programs.CACHE / "prometheus/usr/bin/promtool"
+    assert found.is_file()
+    assert asked(tools) == ["download", "update", "download"]
+    programs._unpacked.cache_clear()
+    assert programs.program("promtool") == found
+    assert len(asked(tools)) == 3
+    assert sorted(path.name for path in programs.CACHE.iterdir()) == ["apt", "lock", "prometheus"]
+
+
+def test_concurrent_use_fetches_once(tools: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: programs.program("promtool"), range(8)))
+    assert len(found) == 1
+    assert asked(tools).count("download") == 2
+
+
+def test_a_torn_package_leaves_nothing_behind(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORN", "1")
+    with pytest.raises(programs.UnavailableError, match="unexpected end of file"):
+        programs.program("promtool")
+    assert sorted(path.name for path in programs.CACHE.iterdir()) == ["apt", "lock"]
+    monkeypatch.delenv("TORN")
+    programs._unpacked.cache_clear()
+    assert programs.program("promtool").is_file()
+
+
+def test_offline_says_why_and_asks_once(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLINE", "1")
+    why = (
+        r"^promtool is not on PATH and Debian's package prometheus cannot be had: "
+        r"W: Could not connect; E: Unable to locate package prometheus$"
+    )
+    for _ in range(2):
+        with pytest.raises(programs.UnavailableError, match=why):
+            programs.program("promtool")
+    assert asked(tools) == ["download", "update", "download"]
+
+
+def test_a_package_without_the_binary_is_named(tools: Path) -> None:
+    with pytest.raises(programs.UnavailableError, match=r"prometheus has no usr/bin/prometheus$"):
+        programs.program("prometheus")
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_missing_program_skips_but_fails_in_ci(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, ci: str
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    (tools / "apt-get").unlink()
+    outcome = pytest.fail.Exception if ci else pytest.skip.Exception
+    with pytest.raises(outcome, match=r"promtool is not on PATH .* 'apt-get'"):
+        programs.require("promtool")
+
+
+def test_alertmanagers_templates_are_looked_for_where_it_is_started(tools: Path) -> None:
+    path = programs.program("alertmanager")
+    assert path.read_text() == "<<<usr//share/prometheus/alertmanager>>>\n"
+    assert programs.root(path) == programs.CACHE / "prometheus-alertmanager"
+    for _, absolute, relative in programs.RELOCATED.values():
+        assert len(absolute) == len(relative)
