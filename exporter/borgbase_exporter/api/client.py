@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from borgbase_exporter.api.documents import AUTHENTICATED, Document
-from borgbase_exporter.api.transport import Endpoint, Reply, Transport
+from borgbase_exporter.api.transport import CHUNK, Endpoint, Reply, Transport
 from borgbase_exporter.errors import (
     AuthError,
     GraphQLError,
@@ -26,6 +26,11 @@ from borgbase_exporter.text import redacted
 MAX_DRIFT_ROUNDS = 8
 """How often one query is sent again without what was refused: nesting hides further fields."""
 
+MAX_ERRORS = 100
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for JSON that is broken, of another shape or too deeply nested."""
+
 _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _AUTH = re.compile(
     r"permission|signature|authenticat|unauthori[sz]ed|log ?in|(?:expired|invalid) token",
@@ -33,7 +38,7 @@ _AUTH = re.compile(
 )
 _UNKNOWN_FIELD = re.compile(
     r"""Cannot\ query\ field\ ["'](?P<field>\w+)["']\ on\ type\ ["'](?P<type>\w+)["']
-      | Field\ ["'](?P<changed>\w+)["'].*\bmust\ (?:not\ )?have\ a\ (?:sub)?selection""",
+      | Field\ ["'](?P<changed>\w+)["'].*\bmust\ (?:not\ )?have\ a\ (?:sub\ ?)?selection""",
     re.VERBOSE,
 )
 T = TypeVar("T")
@@ -62,31 +67,24 @@ class Answer:
     @property
     def lost(self) -> bool:
         """Whether a root field came as null."""
-        return any(map(_is_null, self.data.values()))
+        return _NULL in self.data.values()
 
     def root(self, name: str, kind: type[T]) -> T:
         """Decode a root field; raise AuthError or GraphQLError where it is null or misshapen."""
         said = "; ".join(self.errors[:3])
         raw = self.data.get(name, _NULL)
-        if _is_null(raw):
+        if raw == _NULL:
             if _AUTH.search(said):
                 raise AuthError(f"the token may not ask for {name}: {said}")
             raise GraphQLError(f"the API gives no {name}: {said or 'null without an error'}")
         try:
             return msgspec.json.decode(raw, type=kind, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise GraphQLError(f"the API's {name} is not readable: {error}") from None
 
 
 _NULL = msgspec.Raw(b"null")
-
-
-def _is_null(raw: msgspec.Raw) -> bool:
-    return bytes(raw).strip() == b"null"
-
-
-class _Error(msgspec.Struct):
-    message: str = ""
+_TRUE = msgspec.Raw(b"true")
 
 
 class _Envelope(msgspec.Struct):
@@ -132,7 +130,7 @@ class Client:
             envelope = _envelope(reply)
             errors = tuple(redacted(text, self._token) for text in _messages(envelope.errors))
             if envelope.data is None and not errors:
-                raise GraphQLError("the answer is JSON, but holds neither data nor errors")
+                raise _foreign(reply, "it holds neither data nor errors")
             self._authenticated(reply, envelope.data, errors, missing)
         except PollError as error:
             error.retry_after = reply.retry_after
@@ -159,8 +157,7 @@ class Client:
             raise GraphQLError(f"the API answers with errors only (HTTP {reply.status}): {said}")
         if f"Query.{AUTHENTICATED.name}" in missing:
             return
-        flag = bytes(data.get(AUTHENTICATED.name, _NULL)).strip()
-        if flag != b"true":
+        if data.get(AUTHENTICATED.name) != _TRUE:
             raise AuthError(f"the API does not accept the token: {said}")
 
 
@@ -182,16 +179,32 @@ class _RefusedError(GraphQLError):
 def _envelope(reply: Reply) -> _Envelope:
     try:
         return msgspec.json.decode(_mended(reply.body), type=_Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        is_json = isinstance(error, msgspec.ValidationError)
-        if reply.status == HTTPStatus.UNAUTHORIZED or (reply.status in _REFUSED and is_json):
-            raise AuthError(f"the API refuses the token (HTTP {reply.status})") from None
+    except msgspec.ValidationError as error:
+        raise _foreign(reply, str(error)) from None
+    except UNREADABLE as error:
+        if reply.status == HTTPStatus.UNAUTHORIZED:
+            raise _refusal(reply) from None
         if reply.status >= HTTPStatus.BAD_REQUEST:
-            raise HTTPStatusError(f"the API answered with HTTP {reply.status}") from None
-        if is_json:
-            raise GraphQLError(f"the answer is JSON, but not of GraphQL: {error}") from None
-        kind = "an HTML page" if reply.body.lstrip()[:1] == b"<" else "not JSON"
+            raise _bad_status(reply) from None
+        kind = "an HTML page" if reply.body[:CHUNK].lstrip()[:1] == b"<" else "not JSON"
         raise NotJSONError(f"the answer is {kind}: {error}") from None
+
+
+def _foreign(reply: Reply, why: str) -> PollError:
+    """Return the error for an answer that is JSON, but not that of a GraphQL server."""
+    if reply.status in _REFUSED:
+        return _refusal(reply)
+    if reply.status >= HTTPStatus.BAD_REQUEST:
+        return _bad_status(reply)
+    return GraphQLError(f"the answer is JSON, but not of GraphQL: {why}")
+
+
+def _refusal(reply: Reply) -> AuthError:
+    return AuthError(f"the API refuses the token (HTTP {reply.status})")
+
+
+def _bad_status(reply: Reply) -> HTTPStatusError:
+    return HTTPStatusError(f"the API answered with HTTP {reply.status}")
 
 
 def _mended(body: bytes) -> bytes:
@@ -204,10 +217,14 @@ def _mended(body: bytes) -> bytes:
 def _messages(errors: msgspec.Raw) -> list[str]:
     """Return what the API says went wrong, in whatever form it says so."""
     try:
-        decoded: Any = msgspec.json.decode(errors, type=list[_Error] | None)
-        return [error.message or "an error without a message" for error in decoded or ()]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return [bytes(errors).decode(errors="replace")]
+        decoded: Any = msgspec.json.decode(errors)
+    except UNREADABLE as error:
+        return [f"errors that are not readable: {error}"]
+    entries = decoded if isinstance(decoded, list) else [decoded] if decoded else []
+    return [
+        str(entry.get("message") or entry) if isinstance(entry, dict) else str(entry)
+        for entry in entries[:MAX_ERRORS]
+    ]
 
 
 def _unknown_fields(messages: Sequence[str]) -> list[re.Match[str]]:

@@ -5,14 +5,13 @@ Lists are read entry by entry: one that cannot be read is skipped and counted, n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, date, datetime
 from typing import Annotated, TypeVar
 
 import msgspec
 
-from borgbase_exporter.api.client import Answer
+from borgbase_exporter.api.client import UNREADABLE, Answer
 from borgbase_exporter.errors import GraphQLError, PollError
 from borgbase_exporter.model import (
     Account,
@@ -36,7 +35,12 @@ PERMISSIONS = {"RO": "read_only", "FA": "full_access", "CO": "create_only"}
 
 Node = TypeVar("Node", bound="_Node")
 Fact = TypeVar("Fact")
-Size = Annotated[float, msgspec.Meta(ge=0)]
+HUGE = 1e18
+"""No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the
+whole scrape. Neither are NaN and the infinities, which a string may spell, within such bounds."""
+Number = Annotated[float, msgspec.Meta(ge=-HUGE, le=HUGE)]
+Size = Annotated[float, msgspec.Meta(ge=0, le=HUGE)]
+Text = Annotated[str, msgspec.Meta(max_length=1000)]
 Entries = list[msgspec.Raw]
 
 
@@ -45,16 +49,16 @@ class _Node(msgspec.Struct, rename="camel"):
 
 
 class _Server(_Node):
-    hostname: str | None = None
+    hostname: Text | None = None
 
 
 class _Repo(_Node):
-    id: str
-    name: str
+    id: Text
+    name: Text
     current_usage: Size | None = None
-    quota: float | None = None
+    quota: Number | None = None
     quota_enabled: bool | None = None
-    alert_days: float | None = None
+    alert_days: Number | None = None
     last_modified: datetime | None = None
     created_at: datetime | None = None
     append_only: bool | None = None
@@ -63,21 +67,21 @@ class _Repo(_Node):
     full_access_keys: Entries | None = None
     append_only_keys: Entries | None = None
     rsync_keys: Entries | None = None
-    region: str | None = None
-    format: str | None = None
-    borg_version: str | None = None
-    encryption: str | None = None
-    access_mode: str | None = None
+    region: Text | None = None
+    format: Text | None = None
+    borg_version: Text | None = None
+    encryption: Text | None = None
+    access_mode: Text | None = None
     server: _Server | None = None
 
 
 class _Plan(_Node):
-    name: str = ""
-    max_repos: int | None = None
-    max_size: float | None = None
-    max_size_gb: float | None = None
-    included_size: float | None = None
-    included_gb: float | None = None
+    name: Text = ""
+    max_repos: Annotated[int, msgspec.Meta(le=10**18)] | None = None
+    max_size: Number | None = None
+    max_size_gb: Number | None = None
+    included_size: Number | None = None
+    included_gb: Number | None = None
 
 
 class _Subscription(_Node):
@@ -98,16 +102,16 @@ class _Overage(_Node):
 
 
 class _SSHKey(_Node):
-    id: str | int
-    name: str
+    id: Text | int
+    name: Text
     added_at: datetime | None = None
     last_used_at: datetime | None = None
 
 
 class _APIToken(_Node):
-    id: str | int
-    name: str
-    permission: str
+    id: Text | int
+    name: Text
+    permission: Text
     last_used: datetime | None = None
     expiration: datetime | None = None
 
@@ -135,7 +139,7 @@ def account(answer: Answer) -> tuple[Account, int]:
         plan=_plan(me.active_plan) if me.active_plan else None,
         billed_usage=_times(overage.used_gb, GIGABYTE) if overage else None,
         billed_excess=_times(overage.excess_gb, GIGABYTE) if overage else None,
-        accrued_overage_usd=_optional(answer, "accruedOverage", float),
+        accrued_overage_usd=_optional(answer, "accruedOverage", Number),
         subscription_end=_timestamp(subscription.end_date),
         subscription_active=subscription.active,
         auto_renew=me.auto_renew,
@@ -163,13 +167,13 @@ def _readable(
     identity: Callable[[Fact], Hashable],
 ) -> tuple[tuple[Fact, ...], int]:
     """Convert the entries that can be read; count the others, and repeated ones with them."""
-    decoder = msgspec.json.Decoder(kind)
+    decoder = msgspec.json.Decoder(kind, strict=False)
     found: dict[Hashable, Fact] = {}
     skipped = 0
     for entry in entries:
         try:
             fact = convert(decoder.decode(entry))
-        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
+        except UNREADABLE:
             skipped += 1
             continue
         if found.setdefault(identity(fact), fact) is not fact:
@@ -227,7 +231,7 @@ def _api_token(node: _APIToken) -> APIToken:
 
 def _newest_overage(answer: Answer) -> tuple[_Overage | None, int]:
     rows = _optional(answer, "overageList", Entries)
-    found, skipped = _readable(rows or (), _Overage, lambda row: row, lambda row: row.date)
+    found, skipped = _readable(rows or (), _Overage, lambda row: row, id)
     return max(found, key=lambda row: row.date, default=None), skipped
 
 
@@ -242,10 +246,8 @@ def _optional(answer: Answer, name: str, kind: type[Fact]) -> Fact | None:
 def _times(value: float | None, unit: int) -> float | None:
     if value is None:
         return None
-    if not math.isfinite(value * unit):
-        raise ValueError(f"{value} is too large")
-    # Whole units are whole bytes, also past the precision of a product of floats.
-    return int(value) * unit if value == int(value) else value * unit
+    # In whole bytes (or seconds), exact where the value is whole.
+    return int(value) * unit if value == int(value) else round(value * unit)
 
 
 def _limit(value: float | None, unit: int) -> float | None:

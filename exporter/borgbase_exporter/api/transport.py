@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import queue
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -20,6 +23,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
 
 from borgbase_exporter import __version__
 from borgbase_exporter.errors import (
@@ -31,10 +35,16 @@ from borgbase_exporter.errors import (
     TLSError,
     TooLargeError,
 )
+from borgbase_exporter.text import redacted
 
 CHUNK = 64 * 1024
-DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
-DEFAULT_URL = "https://api.borgbase.com/graphql"
+BYTES_A_PART = 64
+"""What a comma or an escape of the answer costs at the least once it is decoded: a hostile answer
+of nothing else would take many times its own size."""
+READABLE_ENCODINGS = {"", "identity", "gzip", "x-gzip"}
+
+# It quotes headers that it cannot parse, and a broken proxy may have put our own among them.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class Endpoint(Protocol):
@@ -76,10 +86,11 @@ class Transport:
 
     def __init__(self, endpoint: Endpoint, token: str, seconds: float) -> None:
         self._endpoint = endpoint
+        self._token = token
         self._ends = time.monotonic() + seconds
         self._host = urlsplit(endpoint.url).hostname or ""
         self._watchdog = _Watchdog()
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.verify = endpoint.ca_file or True
@@ -107,8 +118,8 @@ class Transport:
         """Send a query and return the answer, leaving `reserve` seconds for what comes later.
 
         Raises ConnectError, TLSError, DeadlineError, RedirectError, TooLargeError or, where the
-        compression is broken, NotJSONError. An error status is the caller's to judge: GraphQL
-        servers explain themselves in the body.
+        compression is broken or none that we know, NotJSONError. An error status is the caller's
+        to judge: GraphQL servers explain themselves in the body.
         """
         seconds = self._ends - time.monotonic() - reserve
         if seconds <= 0:
@@ -138,24 +149,39 @@ class Transport:
         )
 
     def _read(self, response: requests.Response) -> bytes:
-        body = bytearray()
-        while chunk := response.raw.read(CHUNK, decode_content=True):
-            body += chunk
-            if len(body) > self._endpoint.max_response:
+        encoding = response.headers.get("Content-Encoding", "").lower()
+        if encoding not in READABLE_ENCODINGS:
+            # Not asked for; and five layers of gzip can keep a processor busy for ever.
+            raise NotJSONError(f"{self._host} compressed its answer in a way we did not ask for")
+        body = io.BytesIO()
+        # Not `read`, which takes a chunk of size -1 for one without end.
+        while chunk := response.raw.read1(CHUNK, decode_content=True):
+            body.write(chunk)
+            if body.tell() > self._endpoint.max_response:
                 raise TooLargeError(
                     f"the answer is larger than {self._endpoint.max_response} bytes "
                     "(--api.max-response)"
                 )
-        return bytes(body)
+        answer = body.getvalue()  # its own buffer, not a copy
+        if sum(map(answer.count, (b",", b"\\"))) * BYTES_A_PART > self._endpoint.max_response:
+            raise TooLargeError(
+                "the answer has more parts than fit into the memory of "
+                f"{self._endpoint.max_response} bytes (--api.max-response)"
+            )
+        return answer
 
     def _late(self, seconds: float) -> PollError:
         return DeadlineError(f"no complete answer from {self._host} within {seconds:.3g} s")
 
     def _failure(self, error: Exception, seconds: float) -> PollError:
         chain = list(_causes(error))
+        for cause in chain:
+            # The libraries' frames are in cycles with their exceptions, and keep sockets open.
+            traceback.clear_frames(cause.__traceback__)
         if self._watchdog.fired or any(_is_timeout(cause) for cause in chain):
             return self._late(seconds)
-        text = f"{chain[-1]}".strip() or type(chain[-1]).__name__
+        # The libraries quote what came, and a server may send our own headers back.
+        text = redacted(f"{chain[-1]}".strip(), self._token) or type(chain[-1]).__name__
         if any(isinstance(c, requests.exceptions.SSLError | _SSL_ERRORS) for c in chain):
             return TLSError(f"no trusted connection to {self._host}: {text}")
         if any(isinstance(c, urllib3.exceptions.DecodeError) for c in chain):
@@ -256,15 +282,22 @@ def _connect(host: str, port: int, watchdog: _Watchdog) -> socket.socket:
     for count, address in enumerate(addresses):
         share = watchdog.remaining() / (len(addresses) - count)
         try:
-            connection = socket.create_connection(address, share)
+            return _open(address, share, watchdog)
         except OSError as error:
             failure = error
-            continue
+    raise failure
+
+
+def _open(address: tuple[str, int], seconds: float, watchdog: _Watchdog) -> socket.socket:
+    connection = socket.create_connection(address, seconds)
+    try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(watchdog.remaining())
         watchdog.watch(connection)
-        return connection
-    raise failure
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[tuple[str, int]]:
@@ -286,6 +319,11 @@ def _resolve(host: str, port: int, seconds: float) -> list[tuple[str, int]]:
     if isinstance(answer, OSError):
         raise answer
     return answer
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return nothing: told not to follow, requests still reads the body, however large."""
 
 
 class _GuardedAdapter(HTTPAdapter):
@@ -310,13 +348,18 @@ class _GuardedAdapter(HTTPAdapter):
         connect = self._connect
 
         # urllib3's own SOCKS support opens its connections by this same override.
+        def new_conn(connection: HTTPConnection) -> socket.socket:
+            try:
+                return connect(connection.host, connection.port or connection.default_port)
+            except OSError as error:
+                # A bare "connection reset" would pass for one that came after the request.
+                raise NewConnectionError(connection, str(error)) from error
+
         class Plain(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return connect(self.host, self.port or self.default_port)
+            _new_conn = new_conn
 
         class Encrypted(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                return connect(self.host, self.port or self.default_port)
+            _new_conn = new_conn
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
