@@ -109,14 +109,18 @@ class Running:
 
 @contextmanager
 def started(
-    command: Sequence[str | Path], env: Mapping[str, str], log_file: Path, listening: str
+    command: Sequence[str | Path],
+    env: Mapping[str, str],
+    log_file: Path,
+    listening: str,
+    folder: Path = Path("/"),
 ) -> Iterator[Running]:
     """Start a process, whose log tells its address after the words `listening`, and end it."""
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             command,
             env=env,
-            cwd="/",
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,261 @@
+"""The whole chain: account, exporter, Prometheus, Alertmanager, and whoever is told.
+
+The shipped rules, routes and inhibitions are used as they are, but for their clocks: what says
+half an hour waits for seconds here.
+"""
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from tests.end_to_end.processes import ROOT, Running, environment, exporter, started, until
+from tests.end_to_end.stage import put_token
+from tests.programs import require, root
+
+DEPLOY = ROOT / "deploy"
+QUOTA, REVOKED, VANISHING, STEADY = "quota", "revoked", "vanishing", "steady"
+REPO = "laptop-anna"
+HASTE = 1200
+"""How much faster than shipped everything waits: half an hour is a second and a half."""
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+Told = tuple[str, str, str, str]
+"""Receiver, status, alert and repo."""
+
+
+def hastened(duration: str) -> str:
+    """Shorten a duration, keeping the order of all."""
+    number, unit = re.fullmatch(r"(\d+)([smhd])", duration).groups()  # type: ignore[union-attr]
+    return f"{max(50, int(number) * UNITS[unit] * 1000 // HASTE)}ms"
+
+
+def hastened_rules(folder: Path) -> None:
+    """Copy the rules, with shorter waits and with windows that do not bridge minutes."""
+    for file in (DEPLOY / "prometheus" / "rules").glob("*.yml"):
+        content = yaml.safe_load(file.read_text())
+        for group in content["groups"]:
+            group["interval"] = "500ms"
+            for rule in group["rules"]:
+                for long, short in (("[2d:10m]", "[5m:1s]"), ("[10m]", "[8s]")):
+                    rule["expr"] = rule["expr"].replace(long, short)
+                if "for" in rule:
+                    rule["for"] = hastened(rule["for"])
+        (folder / file.name).write_text(yaml.safe_dump(content))
+
+
+def hastened_routes(receiver: str) -> str:
+    """Return Alertmanager's configuration, with shorter waits, and webhooks for all receivers."""
+    content = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    content["global"] = {}
+    content["route"] |= {"group_wait": "2s", "group_interval": "1s"}
+    for route in content["route"]["routes"]:
+        if "group_wait" in route:
+            route["group_wait"] = "1s"
+    content["receivers"] = [
+        {
+            "name": each["name"],
+            "webhook_configs": [{"url": f"{receiver}/{each['name']}", "send_resolved": True}],
+        }
+        for each in content["receivers"]
+    ]
+    return yaml.safe_dump(content)
+
+
+@dataclass
+class Ear:
+    """Whoever is told: a webhook receiver for all of Alertmanager's receivers."""
+
+    url: str = ""
+    heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def told(self, account: str) -> list[Told]:
+        """Return what was told of an account so far, one entry for each alert."""
+        return [
+            (receiver, alert["status"], labels["alertname"], labels.get("repo", ""))
+            for receiver, alert in self._alerts()
+            if (labels := alert["labels"]).get("account") == account
+        ]
+
+    def annotations(self, account: str) -> dict[str, str]:
+        """Return the texts of the first alert that was told of an account."""
+        return next(
+            a["annotations"] for _, a in self._alerts() if a["labels"]["account"] == account
+        )
+
+    def _alerts(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(receiver, alert) for receiver, said in self.heard for alert in said["alerts"]]
+
+
+@contextmanager
+def listening() -> Iterator[Ear]:
+    ear = Ear()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            ear.heard.append((self.path.strip("/"), json.loads(body)))
+            self.send_response(HTTPStatus.OK)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        ear.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield ear
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass(frozen=True)
+class Chain:
+    accounts: dict[str, SimulatedAccount]
+    tokens: Path
+    alertmanager: Running
+    ear: Ear
+
+    def tells(self, account: str, *expected: Told) -> None:
+        """Wait until this has been told of an account; it must be all."""
+        until(lambda: len(self.ear.told(account)) >= len(expected), f"{expected} is told")
+        assert self.ear.told(account) == list(expected)
+
+    def inhibited(self, account: str) -> set[str]:
+        """Return the alerts of an account that another alert silences now."""
+        alerts = json.loads(self.alertmanager.get("/api/v2/alerts").body)
+        return {
+            alert["labels"]["alertname"]
+            for alert in alerts
+            if alert["labels"].get("account") == account and alert["status"]["inhibitedBy"]
+        }
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    folder = tmp_path_factory.mktemp("chain")
+    names = (QUOTA, REVOKED, VANISHING, STEADY)
+    accounts = {
+        name: SimulatedAccount(seed=seed, troubles=()) for seed, name in enumerate(names, 1)
+    }
+    tokens = folder / "tokens"
+    tokens.mkdir()
+    for name, account in accounts.items():
+        put_token(tokens, name, account.token)
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        ear = enter(listening())
+        api = enter(SimulatedApi(list(accounts.values())))
+        flags = ("--api.url", api.url, "--token.dir", tokens, "--poll.interval", "1s")
+        exposing = enter(exporter(folder, *flags))
+        alertmanager = enter(_alertmanager(folder, ear))
+        enter(_prometheus(folder, exposing, alertmanager))
+        yield Chain(accounts, tokens, alertmanager, ear)
+        # Whatever was planted elsewhere, nobody hears of an account that is well.
+        assert ear.told(STEADY) == []
+
+
+@contextmanager
+def _alertmanager(folder: Path, ear: Ear) -> Iterator[Running]:
+    program = require("alertmanager")
+    config = folder / "alertmanager.yml"
+    config.write_text(hastened_routes(ear.url))
+    command = (
+        program,
+        f"--config.file={config}",
+        f"--storage.path={folder / 'alertmanager'}",
+        "--web.listen-address=127.0.0.1:0",
+        "--cluster.listen-address=",
+    )
+    log_file = folder / "alertmanager.log"
+    listens = 'msg="Listening on"'
+    with started(command, environment(), log_file, listens, root(program)) as running:
+        yield running
+
+
+@contextmanager
+def _prometheus(folder: Path, exposing: Running, alertmanager: Running) -> Iterator[Running]:
+    """Run Prometheus by the shipped example, with our addresses and haste."""
+    rules = folder / "rules"
+    rules.mkdir()
+    hastened_rules(rules)
+    content = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    content["global"] = {"scrape_interval": "1s", "evaluation_interval": "500ms"}
+    content["alerting"]["alertmanagers"][0]["static_configs"] = [
+        {"targets": [alertmanager.address]}
+    ]
+    content["scrape_configs"][0]["static_configs"] = [{"targets": [exposing.address]}]
+    config = folder / "prometheus.yml"
+    config.write_text(yaml.safe_dump(content))
+    command = (
+        require("prometheus"),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--web.listen-address=127.0.0.1:0",
+    )
+    log_file = folder / "prometheus.log"
+    with started(command, environment(), log_file, 'msg="Listening on"') as running:
+
+        until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
+
+        def watched() -> bool:
+            query = "count(account:borgbase_up:max==1)"
+            answer = json.loads(running.get(f"/api/v1/query?query={query}").body)
+            return any(found["value"][1] == "4" for found in answer["data"]["result"])
+
+        until(watched, "all accounts are up")
+        yield running
+
+
+def test_a_repo_that_crosses_its_quota_is_one_notification_until_space_is_freed(
+    chain: Chain,
+) -> None:
+    account = chain.accounts[QUOTA]
+    repo_id = account.id_of(REPO)
+    (quota,) = (repo.quota for repo in account.repos if repo.id == repo_id)
+    account.set_usage(repo_id, int(quota * 0.97))
+    # The warning is true as well, and inhibited: one alert, one message, to one receiver.
+    firing = ("pager", "firing", "BorgBaseRepoQuotaAlmostFull", REPO)
+    chain.tells(QUOTA, firing)
+    annotations = chain.ear.annotations(QUOTA)
+    assert annotations["summary"] == "A BorgBase repo's quota is almost used up."
+    assert f"Repo {REPO} (account {QUOTA}) uses 97% of its quota." in annotations["description"]
+    assert annotations["runbook_url"].endswith("/docs/runbooks/BorgBaseRepoQuotaAlmostFull.md")
+    assert (ROOT / "docs" / "runbooks" / "BorgBaseRepoQuotaAlmostFull.md").exists()
+    assert chain.inhibited(QUOTA) == {"BorgBaseRepoQuotaAlmostFull"}
+
+    account.set_usage(repo_id, int(quota * 0.6))
+    chain.tells(QUOTA, firing, ("pager", "resolved", *firing[2:]))
+
+
+def test_a_revoked_token_is_told_and_speaks_for_the_rest(chain: Chain) -> None:
+    account = chain.accounts[REVOKED]
+    account.revoke(account.token)
+    until(
+        lambda: chain.inhibited(REVOKED) == {"BorgBaseCollectorFailing"},
+        "the collectors' failures are inhibited",
+    )
+    firing = ("pager", "firing", "BorgBaseTokenInvalid", "")
+    chain.tells(REVOKED, firing)
+
+    put_token(chain.tokens, REVOKED, account.add_token("new", "RO"))
+    chain.tells(REVOKED, firing, ("pager", "resolved", "BorgBaseTokenInvalid", ""))
+
+
+def test_a_repo_that_vanishes_is_told(chain: Chain) -> None:
+    account = chain.accounts[VANISHING]
+    account.delete(account.id_of(REPO))
+    chain.tells(VANISHING, ("pager", "firing", "BorgBaseRepoVanished", REPO))

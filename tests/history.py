@@ -1,0 +1,243 @@
+"""Simulated history in a real Prometheus: weeks of scrapes, made in seconds.
+
+    clock = Clock(end - 60 * DAY)
+    account = SimulatedAccount(clock=clock, start=end)  # its troubles are timed for `end`
+    night = (end - 2 * DAY, end - 1.5 * DAY)
+    History(clock, {"default": account}, failing=[night]).write(data, clock.now, end)
+    with serve(data) as prometheus:
+        prometheus.api(f"query?query=borgbase_up&time={end}")
+
+What an exporter would have exposed comes from its own Poller, decoders, State and Renderer; only
+the network is left out. What Prometheus adds at a scrape is added: `job`, `instance` and `up`.
+Two things are not as they were in life: a series that ends leaves no staleness marker, so queries
+see it for the five minutes of lookback, and `process_*` are those of the test's own process, now.
+"""
+
+import random
+import re
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from borgbase_exporter.api.client import Client
+from borgbase_exporter.api.transport import Reply, Transport
+from borgbase_exporter.collectors import COLLECTORS
+from borgbase_exporter.credentials import GivenToken
+from borgbase_exporter.errors import HTTPStatusError, PollError
+from borgbase_exporter.exposition import OPENMETRICS, Page, Renderer
+from borgbase_exporter.poller import Poller, Schedule
+from borgbase_exporter.simulator import SimulatedAccount
+from borgbase_exporter.simulator.schema import Drift, Edition
+from borgbase_exporter.state import State
+from tests.end_to_end.processes import ANYWHERE, Prometheus, environment, started, until
+from tests.programs import require
+from tests.simulator.asking import Clock
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+Span = tuple[float, float]
+"""From one moment until just before another."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An exporter by the labels that Prometheus gives it."""
+
+    job: str = "borgbase"
+    instance: str = "localhost:10133"
+
+    @property
+    def labels(self) -> str:
+        return f'instance="{self.instance}",job="{self.job}"'
+
+
+@dataclass(kw_only=True)
+class History:
+    """What happens to some accounts, and what Prometheus sees of it. Unix seconds throughout.
+
+    The accounts, here by name, must live by `clock`. Every `step` seconds Prometheus scrapes, every
+    `interval` the exporter polls. Each of the `events` is carried out when its time comes: it may
+    change accounts, or this history's `schema`, by which the API answers. While `failing`, the API
+    answers with `fault`. While `down`, the exporter does not run; then it starts anew, its counters
+    at 0. The `targets` are the exporter and its replicas, which agree in all but their labels.
+    """
+
+    clock: Clock
+    accounts: Mapping[str, SimulatedAccount]
+    events: Mapping[float, Callable[[], object]] = field(default_factory=dict)
+    failing: Collection[Span] = ()
+    fault: PollError = field(default_factory=lambda: HTTPStatusError("answered with HTTP 503"))
+    down: Collection[Span] = ()
+    schema: Edition = field(default_factory=lambda: Edition(Drift()))
+    targets: Sequence[Target] = (Target(),)
+    step: float = 300.0
+    interval: float = HOUR
+    max_age: float = 6 * HOUR
+
+    def write(self, data: Path, start: float, end: float) -> Path:
+        """Add the scrapes from `start` to `end` to a Prometheus' data folder, and return that."""
+        with lines_to(data) as lines:
+            for now, page in self._scrapes(start, end):
+                ups = "".join(
+                    f"up{{{target.labels}}} {int(bool(page))}\n" for target in self.targets
+                )
+                lines.write((page + ups).replace("\n", f" {now:.0f}\n"))
+        return data
+
+    def _scrapes(self, start: float, end: float) -> Iterator[tuple[float, str]]:
+        """Yield the time of each scrape and what it brings, which is nothing while down."""
+        events = sorted(self.events)
+        exporter: _Exporter | None = None
+        for number in range(int((end - start) // self.step) + 1):
+            now = start + number * self.step
+            while events and events[0] <= now:
+                self._live_until(events[0], exporter)
+                self.events[events.pop(0)]()
+            if within(now, self.down):
+                exporter = None
+            self._live_until(now, exporter)
+            if exporter is None and not within(now, self.down):
+                exporter = _Exporter(self)
+                exporter.poll_until(now)
+            yield now, exporter.page() if exporter else ""
+
+    def _live_until(self, moment: float, exporter: "_Exporter | None") -> None:
+        if exporter:
+            exporter.poll_until(moment)
+        self.clock.now = moment
+
+
+class _Exporter:
+    """An exporter from its start to its end, without threads, sockets and waiting."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._latency = random.Random(history.clock.now)  # noqa: S311  # variety, not secrecy
+        renderer = Renderer(history.max_age)
+        self._state = State(renderer.render, renderer.expiry, history.clock)
+        self._pollers = [self._poller(*account) for account in history.accounts.items()]
+        self._due = [history.clock.now] * len(self._pollers)
+        self._shown: Page | None = None
+        self._text = ""
+
+    def _poller(self, name: str, account: SimulatedAccount) -> Poller:
+        def connect(token: str) -> nullcontext[Client]:
+            wire = _Wire(self._history, account, token, self._take_time)
+            return nullcontext(Client(cast("Transport", wire), token))
+
+        poller = Poller(
+            name,
+            GivenToken("the history", account.token),
+            COLLECTORS,
+            connect,
+            self._state.put,
+            Schedule(self._history.interval, timeout=30.0),
+            clock=self._history.clock,
+            monotonic=self._history.clock,
+            jitter=lambda: 1.0,
+        )
+        self._state.put(poller.status)
+        return poller
+
+    def _take_time(self) -> None:
+        self._history.clock.now += self._latency.uniform(0.05, 0.4)
+
+    def poll_until(self, moment: float) -> None:
+        """Poll whatever is due by then, one after the other."""
+        while self._due and (due := min(self._due)) <= moment:
+            first = self._due.index(due)
+            self._history.clock.now = due
+            delay = self._pollers[first].poll()
+            self._due[first] = self._history.clock.now + delay
+
+    def page(self) -> str:
+        """Return the samples exposed now, each with the labels of each target."""
+        page = self._state.view().rendered[OPENMETRICS]
+        if page is not self._shown:
+            self._shown = page
+            text = b"".join(page.body()).decode()
+            samples = re.sub("^#.*\n", "", text, flags=re.MULTILINE)
+            self._text = "".join(
+                _labelled(samples, target.labels) for target in self._history.targets
+            )
+        return self._text
+
+
+def _labelled(samples: str, labels: str) -> str:
+    """Add labels to samples: a metric's name ends at the first brace or space of its line."""
+    some = re.sub(r"^(\w+)\{", rf"\1{{{labels},", samples, flags=re.MULTILINE)
+    return re.sub(r"^(\w+) ", rf"\1{{{labels}}} ", some, flags=re.MULTILINE)
+
+
+@dataclass
+class _Wire:
+    """Takes the place of the Transport: the API is asked here and now."""
+
+    history: History
+    account: SimulatedAccount
+    token: str
+    take_time: Callable[[], None]
+
+    def post(self, query: str, *, reserve: float = 0.0) -> Reply:
+        self.take_time()
+        if within(self.account.now(), self.history.failing):
+            raise self.history.fault
+        record = self.account.token_for(self.token)
+        root = self.account.moment().root(record.permission if record else None)
+        # One row for each day of two years, of which the newest is read: nearly all of the work.
+        rows = root["overageList"]
+        root["overageList"] = lambda info: rows(info)[:2]
+        answer = self.history.schema.execute(query, root)
+        status = HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST
+        return Reply(status, msgspec.json.encode(answer))
+
+
+def within(moment: float, spans: Collection[Span]) -> bool:
+    """Tell whether a moment lies in one of the spans."""
+    return any(begin <= moment < end for begin, end in spans)
+
+
+@contextmanager
+def lines_to(data: Path) -> Iterator[IO[str]]:
+    """Take samples as OpenMetrics lines with times, and add them to a Prometheus' data folder."""
+    data.mkdir(parents=True, exist_ok=True)
+    file = data.with_name(f"{data.name}.openmetrics")
+    with file.open("w", encoding="utf-8") as lines:
+        yield lines
+        lines.write("# EOF\n")
+    command: list[str | Path] = [
+        *(require("promtool"), "tsdb", "create-blocks-from", "--quiet"),
+        # The file is read once per block: of two hours if this did not say otherwise.
+        *("--max-block-duration=1458h", "openmetrics", file, data),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    file.unlink()
+
+
+@contextmanager
+def serve(data: Path) -> Iterator[Prometheus]:
+    """Run a Prometheus that has nothing to do but to answer from a data folder, however old."""
+    config = data.with_name(f"{data.name}.yml")
+    config.write_text("")
+    command = (
+        require("prometheus"),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={data}",
+        "--storage.tsdb.retention.time=100y",
+        f"--web.listen-address={ANYWHERE}",
+    )
+    log = data.with_name(f"{data.name}.log")
+    with started(command, environment(), log, 'msg="Listening on"') as running:
+        until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
+        prometheus = Prometheus(running.process, running.address, running.log_file)
+        yield prometheus
+        # What is written at several times may well overlap.
+        assert [line for line in prometheus.complaints if "Overlapping blocks" not in line] == []
