@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from borgbase_exporter import config
 from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.config import Address, Config, ConfigError
+from borgbase_exporter.config import Address, Backfill, Config, ConfigError
 from borgbase_exporter.credentials import GivenToken, OneToken, TokenFile, TokenFolder
 from tests.canary import CANARY
 
@@ -112,7 +113,8 @@ def test_sizes(text: str, bytes_: int) -> None:
         ),
         (["--poll.interval=15"], '--poll.interval: "15" is not a duration such as 90s, 15m or 6h'),
         (["--poll.interval"], '--poll.interval: "" is not a duration such as 90s, 15m or 6h'),
-        (["--poll.timeout=0s"], '--poll.timeout: "0s" must be longer than 0s'),
+        (["--poll.timeout=0s"], '--poll.timeout: "0s" must be longer than 0s, and 1y at most'),
+        (["--poll.max-age=2y"], '--poll.max-age: "2y" must be longer than 0s, and 1y at most'),
         (["--poll.interval=500ms"], "--poll.interval: shorter than 1s would be an attack"),
         (["--api.max-response=lots"], '--api.max-response: "lots" is not a size such as 64MiB'),
         (["--api.max-response=0"], '--api.max-response: "0" is not a size such as 64MiB'),
@@ -144,9 +146,32 @@ def test_sizes(text: str, bytes_: int) -> None:
         (["--account= "], '--account: " " is not a name'),
         (["--nonsense=1"], "--nonsense: no such flag"),
         (["--poll"], "--poll: no such flag"),
-        (["watch"], '"watch": no such command; there are serve, check'),
+        (["watch"], '"watch": no such command; there are serve, check, backfill'),
         (["check", "again"], '"again": one word too many'),
         (["--json"], "--json: not for serve"),
+        (["check", "--since=1d"], "--since: not for check"),
+        (["backfill"], "--output: say which file to write"),
+        (
+            ["backfill", "--output=x", "--since=yesterday"],
+            '--since: "yesterday" is neither a moment (2026-01-31T12:00Z) nor how long ago (90d)',
+        ),
+        (
+            ["backfill", "--output=x", "--until=99999999999y"],
+            '--until: "99999999999y" is neither a moment (2026-01-31T12:00Z) nor how long ago '
+            "(90d)",
+        ),
+        (
+            ["backfill", "--output=x", "--label=job"],
+            '--label: "job" is not a label such as job=borgbase',
+        ),
+        (
+            ["backfill", "--output=x", "--label=__name__=x"],
+            '--label: "__name__=x" is not a label such as job=borgbase',
+        ),
+        (
+            ["backfill", "--output=x", "--label=repo=x"],
+            '--label: "repo=x" is one of the series\' own labels',
+        ),
         (
             [f"--no-collector.{name}" for name in NAMES],
             "--no-collector.…: all collectors are off, nothing is left to do",
@@ -167,6 +192,10 @@ def test_odd_addresses(text: str) -> None:
 def test_a_fault_names_the_variable_it_stands_in() -> None:
     (fault,) = faults(environment={**TOKEN, "BORGBASE_COLLECTOR_TOKENS": "perhaps"})
     assert fault == 'BORGBASE_COLLECTOR_TOKENS: "perhaps" is neither true nor false'
+
+
+def test_a_variable_for_another_command_is_none_of_this_ones_business() -> None:
+    assert load(BORGBASE_SINCE="whenever", BORGBASE_JSON="perhaps").json is False
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -223,6 +252,39 @@ def test_what_is_allowed_but_unwise_is_told() -> None:
     (warning,) = load("--poll.max-age=10m").warnings
     assert "vanish" in warning
     assert load("--demo", "--poll.interval=1m").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("90d", timedelta(days=90)),
+        ("2y", timedelta(days=730)),
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00+01:00", datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=1)))),
+        ("1769860800.5", datetime(2026, 1, 31, 12, microsecond=500_000, tzinfo=UTC)),
+    ],
+)
+def test_moments(text: str, read: object) -> None:
+    assert config.moment(text) == read
+
+
+def test_what_to_write_of_the_past() -> None:
+    settings = load("backfill", "--output=a.om").backfill
+    assert settings == Backfill(
+        Path("a.om"), timedelta(days=90), timedelta(hours=3), 90 * 86_400, (), (), None
+    )
+    settings = load(
+        *("backfill", "--output=a.om", "--dense=2y", "--label=job=a=b", "--label", "pod="),
+        *("--repo=x", "--repo=y z", "--unit=1MiB"),
+    ).backfill
+    assert settings
+    assert settings.dense == 730 * 86_400
+    assert settings.labels == (("job", "a=b"), ("pod", ""))
+    assert settings.repos == ("x", "y z")
+    assert settings.unit == 2**20
+    assert load().backfill is None
 
 
 def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,11 +43,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except ConfigError as error:
         print_faults(error)
         return 2
-    logs.set_up("error" if config.command == "check" else config.log_level, config.log_format)
+    logs.set_up(config.log_level if config.command == "serve" else "error", config.log_format)
     for warning in config.warnings:
         log.warning("%s", warning)
     with simulated(config) as real:
-        return (check if real.command == "check" else serve)(real)
+        return {"serve": serve, "check": check, "backfill": backfill}[real.command](real)
 
 
 def print_faults(error: ConfigError) -> None:
@@ -114,7 +114,8 @@ def serve(config: Config) -> int:
             server = Server(app, places, config.web.tls)
         except OSError as error:
             where = ", ".join(map(str, config.listen))
-            log.error("cannot listen on %s: %s", where, error.strerror or error)  # noqa: TRY400  # the traceback says no more
+            why = (error.strerror or str(error)).partition(" (")[0]
+            log.error("cannot listen on %s: %s", where, why)  # noqa: TRY400  # the traceback says no more
             return 1
         server.start()
         for host, port in server.addresses:
@@ -213,6 +214,13 @@ def check(config: Config) -> int:
     ]
     report.print_json(findings) if config.json else report.print_tables(findings)
     return 0 if findings and all(f.well for f in findings) else 1
+
+
+def backfill(config: Config) -> int:
+    """Write the usage of past days to a file."""
+    from borgbase_exporter.backfill import backfill as write  # noqa: PLC0415  # so is this
+
+    return write(config, _tokens(config))
 
 
 def run() -> int:

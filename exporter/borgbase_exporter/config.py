@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -26,12 +28,16 @@ PROGRAM = "borgbase-exporter"
 COMMANDS = {
     "serve": "poll and serve the metrics (the default)",
     "check": "poll once and print what was found; exit status 0 only if all is well",
+    "backfill": "write the usage of past days as OpenMetrics, for promtool to import",
 }
 COURTEOUS_INTERVAL = 300.0
 SHORTEST_INTERVAL = 1.0
 MAX_PORT = 65_535
 QUOTABLE = 20
 """Characters of a word that is too short for a token."""
+OWN_LABELS = {"account", "repo_id", "repo"}
+MAX_QUOTED = 60
+"""Longer values are not quoted: a token may have gone astray."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 
 
@@ -64,6 +70,24 @@ class API:
     max_response: int
 
 
+Moment = datetime | timedelta
+"""A moment, or how long ago it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """What to write of the past, and where to."""
+
+    output: Path
+    since: Moment
+    until: Moment
+    dense: float
+    labels: tuple[tuple[str, str], ...]
+    repos: tuple[str, ...]
+    """Names or ids; none means all."""
+    unit: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings, valid; spans are seconds. `tokens` is None with --demo only."""
@@ -85,6 +109,8 @@ class Config:
     tokens: AccountTokens | None
     demo: bool
     json: bool
+    backfill: Backfill | None
+    """With the command of that name."""
     warnings: tuple[str, ...]
 
 
@@ -127,15 +153,41 @@ _SIZE = re.compile(r"(\d+)\s*([kMGT]i?)?B?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-def duration(text: str) -> float:
-    """Read a Prometheus duration (`90s`, `15m`, `1h30m`) as seconds."""
+def duration(text: str, longest: float = _SECONDS["y"]) -> float:
+    """Read a Prometheus duration (`90s`, `15m`, `1h30m`) as seconds.
+
+    Nothing here waits for more than a year, and the system's calls could not.
+    """
     match = _DURATION.fullmatch(text)
     if not text or not match:
         raise ValueError("is not a duration such as 90s, 15m or 6h")
     seconds = sum(_SECONDS[unit] * int(n) for unit, n in match.groupdict().items() if n)
-    if seconds <= 0:
-        raise ValueError("must be longer than 0s")
+    if not 0 < seconds <= longest:
+        raise ValueError("must be longer than 0s, and 1y at most")
     return float(seconds)
+
+
+def moment(text: str) -> Moment:
+    """Read how long ago (`90d`), or when: ISO 8601 (UTC unless it tells) or Unix seconds."""
+    try:
+        if re.fullmatch(r"\d{9,11}(\.\d+)?", text, re.ASCII):
+            return datetime.fromtimestamp(float(text), UTC)
+        if _DURATION.fullmatch(text):
+            return timedelta(seconds=duration(text, longest=float("inf")))
+        when = datetime.fromisoformat(text)
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("is neither a moment (2026-01-31T12:00Z) nor how long ago (90d)") from None
+
+
+def label(text: str) -> tuple[str, str]:
+    """Read a label for series, `name=value`."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"(?!__)[a-zA-Z_]\w*", name, re.ASCII):
+        raise ValueError("is not a label such as job=borgbase")
+    if name in OWN_LABELS:
+        raise ValueError("is one of the series' own labels")
+    return name, shown(value)
 
 
 def size(text: str) -> int:
@@ -338,6 +390,55 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
             "false",
             commands=frozenset({"check"}),
         ),
+        *_backfill_options(),
+    )
+
+
+def _backfill_options() -> Iterator[Option]:
+    only = frozenset({"backfill"})
+    yield Option("--output", Path, "file to write", metavar="FILE", commands=only)
+    yield Option(
+        "--since", moment, "oldest moment to write, or how long ago", "90d", "MOMENT", commands=only
+    )
+    yield Option(
+        "--until",
+        moment,
+        "moment to write up to, or how long ago: no later than the first scrape, nor than 3h ago",
+        "3h",
+        "MOMENT",
+        commands=only,
+    )
+    yield Option(
+        "--dense",
+        partial(duration, longest=float("inf")),
+        "how far back to write a sample every 5 minutes; before that it is one an hour",
+        "90d",
+        "DURATION",
+        commands=only,
+    )
+    yield Option(
+        "--label",
+        label,
+        "label that Prometheus adds when it scrapes; job=borgbase and instance=localhost:10133 "
+        "unless given",
+        metavar="NAME=VALUE",
+        repeatable=True,
+        commands=only,
+    )
+    yield Option(
+        "--repo",
+        account_name,
+        "name or id of a repo to write; give it several times for several; all unless given",
+        metavar="REPO",
+        repeatable=True,
+        commands=only,
+    )
+    yield Option(
+        "--unit",
+        size,
+        "unit of the daily values, such as 1MB; found out by the current usage unless given",
+        metavar="SIZE",
+        commands=only,
     )
 
 
@@ -415,22 +516,28 @@ def load(
     values: dict[str, Any] = {}
     set_by_user: set[str] = set()
     for option in table:
-        texts, origin = _found(option, getattr(given, option.flag), environment)
+        foreign = command in COMMANDS and command not in option.commands
+        if foreign and getattr(given, option.flag):
+            faults.append(f"{option.flag}: not for {command}")
+        # A variable may well stand there for another command.
+        variables = {} if foreign else environment
+        texts, origin = _found(option, getattr(given, option.flag), variables)
         if origin:
             set_by_user.add(option.flag)
-            if command in COMMANDS and command not in option.commands:
-                faults.append(f"{origin}: not for {command}")
         readings = []
         for text in texts:
             try:
                 readings.append(option.parse(text))
             except ValueError as error:
-                quoted = "" if option.secret else f'"{shown(text)}" '
+                unfit = option.secret or "@" in text or len(text) > MAX_QUOTED
+                quoted = "" if unfit else f'"{shown(text)}" '
                 faults.append(f"{origin}: {quoted}{error}")
         if option.repeatable:
             values[option.flag] = tuple(readings)
         else:
             values[option.flag] = readings[-1] if readings else None
+    if command == "backfill" and not values["--output"]:
+        faults.append("--output: say which file to write")
     warnings = _weigh(values, faults)
     web = _web(values["--web.config.file"], faults)
     tokens = _tokens(values, environment, faults, set_by_user)
@@ -459,6 +566,17 @@ def load(
         tokens=tokens,
         demo=values["--demo"],
         json=values["--json"],
+        backfill=Backfill(
+            values["--output"],
+            values["--since"],
+            values["--until"],
+            values["--dense"],
+            values["--label"],
+            values["--repo"],
+            values["--unit"],
+        )
+        if command == "backfill"
+        else None,
         warnings=tuple(warnings),
     )
 

@@ -208,7 +208,6 @@ def _prometheus(folder: Path, exposing: Running, alertmanager: Running) -> Itera
     )
     log_file = folder / "prometheus.log"
     with started(command, environment(), log_file, 'msg="Listening on"') as running:
-
         until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
 
         def watched() -> bool:

@@ -333,7 +333,14 @@ class _GuardedAdapter(HTTPAdapter):
         self._connect: Callable[[str, int], socket.socket] = lambda host, port: _connect(
             host, port, watchdog
         )
+        self._opened: list[HTTPConnection] = []
         super().__init__(max_retries=0)
+
+    def close(self) -> None:
+        """End all connections now; urllib3 leaves that to the garbage collector."""
+        super().close()
+        for connection in self._opened:
+            connection.close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -345,10 +352,11 @@ class _GuardedAdapter(HTTPAdapter):
         return manager
 
     def _guard(self, manager: urllib3.PoolManager) -> None:
-        connect = self._connect
+        connect, opened = self._connect, self._opened
 
         # urllib3's own SOCKS support opens its connections by this same override.
         def new_conn(connection: HTTPConnection) -> socket.socket:
+            opened.append(connection)
             try:
                 return connect(connection.host, connection.port or connection.default_port)
             except OSError as error:

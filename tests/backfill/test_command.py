@@ -1,0 +1,457 @@
+"""The command: what it asks, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tracemalloc
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from borgbase_exporter import config
+from borgbase_exporter.backfill import BATCH, Kept, backfill
+from borgbase_exporter.credentials import TokenFolder
+from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from borgbase_exporter.simulator.curves import DAY
+from tests.backfill.canned import MB, NOON, TODAY, Canned, Usage
+from tests.canary import CANARY
+from tests.end_to_end.processes import run
+from tests.lab.account import http
+from tests.lab.wire import Lab, Wire
+from tests.simulator.asking import START, Clock
+
+REPO = "borgbase_repo_usage_bytes"
+ACCOUNT = "borgbase_account_usage_bytes"
+BILLED = "borgbase_account_billed_usage_bytes"
+BUSY = b'{"errors":[{"message":"too busy"}]}'
+
+Samples = dict[tuple[str, ...], dict[float, float]]
+
+
+class Backfill:
+    """The command, run in this process at noon: what it said, and how long it waited."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.output = folder / "history.om"
+        self.waited: list[float] = []
+        self.wait: Callable[[float], None] = self.waited.append
+        self.said = self.complaints = ""
+        self.now = NOON
+        self._tokens = folder / "tokens"
+        self._tokens.mkdir()
+        self._capsys = capsys
+        self.token("default", CANARY)
+
+    def token(self, account: str, token: str) -> None:
+        (self._tokens / account).write_text(token)
+
+    def forget(self, account: str) -> None:
+        (self._tokens / account).unlink()
+
+    def __call__(self, url: str, *flags: str) -> int:
+        self.waited.clear()
+        words = ["backfill", "--api.url", url, "--token.dir", str(self._tokens)]
+        words += ["--output", str(self.output), *flags]
+        settings = config.load(words, {}, {"repos": ""}, "1")
+        tokens = TokenFolder(self._tokens)
+        try:
+            return backfill(settings, tokens, self.wait, lambda: self.now)
+        finally:
+            self.said, self.complaints = self._capsys.readouterr()
+
+    @property
+    def samples(self) -> Samples:
+        """What was written: metric, account, repo (if any), and then values by time."""
+        found: Samples = {}
+        text = self.output.read_text("utf-8")
+        for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
+            for sample in family.samples:
+                labels = (
+                    sample.labels[name] for name in ("account", "repo") if name in sample.labels
+                )
+                key = (sample.name, *labels)
+                found.setdefault(key, {})[float(sample.timestamp or 0)] = sample.value
+        return found
+
+    @property
+    def left(self) -> list[str]:
+        """The files that are there, next to the tokens."""
+        return sorted(path.name for path in self.output.parent.iterdir() if path.is_file())
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Backfill:
+    return Backfill(tmp_path, capsys)
+
+
+def many(count: int, days: int = 2) -> Usage:
+    return {f"r{number:04}": range(1000, 1000 + days) for number in range(count)}
+
+
+def test_what_is_written_is_what_the_account_used(command: Backfill) -> None:
+    account = SimulatedAccount(clock=Clock(), repos=5)
+    command.token("default", account.token)
+    command.now = START
+    with SimulatedApi([account]) as api:
+        assert command(api.url, "--since", "12d") == 0
+
+    samples = command.samples
+    assert len(samples) == 7
+    for repo in account.repos:
+        series = samples[REPO, "default", repo.name]
+        ends = [min(START, (moment // DAY + 1) * DAY - 1) for moment in series]
+        used = [round(repo.usage(end) / MB) * MB for end in ends]
+        assert [*series.values()] == used
+    long_there = samples[REPO, "default", "laptop-anna"]
+    assert START - 12 * DAY <= min(long_there) < START - 12 * DAY + 300
+    assert START - 3 * 3600 - 300 <= max(long_there) < START - 3 * 3600
+    assert list(long_there) == list(range(int(min(long_there)), int(max(long_there)) + 1, 300))
+    for metric in (ACCOUNT, BILLED):
+        assert max(samples[metric, "default"].values()) == pytest.approx(
+            sum(repo.usage(START) for repo in account.repos), abs=5 * MB
+        )
+        assert samples[metric, "default"].keys() == long_there.keys()
+
+
+def test_series_have_the_labels_of_the_shipped_scrape_unless_others_are_given(
+    command: Backfill,
+) -> None:
+    with Lab(Canned(many(1))) as lab:
+        assert command(lab.url) == 0
+        plain = command.output.read_text().splitlines()
+        assert command(lab.url, "--label", "instance=", "--label", 'pod=a"b', "--label=job=x") == 0
+        other = command.output.read_text().splitlines()
+
+    assert plain[2].startswith(
+        'borgbase_repo_usage_bytes{account="default",repo_id="r0000",repo="host-r0000",'
+        'job="borgbase",instance="localhost:10133"} 1000000000 '
+    )
+    assert other[2].startswith(
+        'borgbase_repo_usage_bytes{account="default",repo_id="r0000",repo="host-r0000",'
+        'job="x",pod="a\\"b"} 1000000000 '
+    )
+
+
+def test_metrics_are_written_one_after_the_other_and_series_too(command: Backfill) -> None:
+    command.token("second", CANARY)
+    with Lab(Canned(many(3))) as lab:
+        assert command(lab.url) == 0
+
+    lines = command.output.read_text().splitlines()
+    series = [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines if line[0] != "#"]
+    assert len([*groupby(series)]) == len(set(series)) == 2 * (3 + 1 + 1)
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert names == [REPO, ACCOUNT, BILLED]
+    assert lines[-1] == "# EOF"
+    times = [int(line.rpartition(" ")[2]) for line in lines if line.startswith(series[0])]
+    assert times == sorted(times)
+
+
+def test_queries_are_few_and_far_between(command: Backfill) -> None:
+    canned = Canned(many(2 * BATCH + 1))
+    with Lab(canned) as lab:
+        assert command(lab.url) == 0
+
+    assert [len(ids) for ids in canned.asked] == [BATCH, BATCH, 1]
+    assert command.waited == [1, 1]
+    assert len(lab.requests) == 5
+    assert not [request for request in lab.requests if "mutation" in request.query]
+
+
+def test_a_query_that_fails_is_tried_again_with_fewer_repos(command: Backfill) -> None:
+    def fault(wire: Wire, ids: Sequence[str]) -> bool:
+        if len(ids) <= 13:
+            return False
+        wire.send(http(BUSY, "503 Busy", f"Retry-After: {7 if len(ids) == BATCH else 3600}"))
+        return True
+
+    canned = Canned(many(40), fault=fault)
+    with Lab(canned) as lab:
+        assert command(lab.url) == 0
+
+    # After a success, one more at a time; the last ones are too few to fail.
+    assert [len(ids) for ids in canned.asked] == [40, 25, 12, 13, 14, 7, 8]
+    assert command.waited == [60, 60, 1, 1, 60, 1]
+    assert len(command.samples) == 42
+
+
+def test_what_was_fetched_is_not_asked_for_again(command: Backfill) -> None:
+    canned = Canned(many(BATCH + 10))
+    with Lab(canned) as lab:
+        assert command(lab.url) == 0
+        at_once = command.output.read_bytes()
+        command.output.unlink()
+        canned.asked.clear()
+
+        def fault(wire: Wire, ids: Sequence[str]) -> bool:
+            if len(ids) == BATCH:
+                return False
+            wire.send(http(BUSY))
+            return True
+
+        canned.fault = fault
+        assert command(lab.url) == 1
+        assert "account default: the API answers with errors only (HTTP 200): too busy" in (
+            command.complaints
+        )
+        assert command.left == ["history.om.partial"]
+        canned.asked.clear()
+        canned.fault = Canned.fault
+        assert command(lab.url) == 0
+
+    assert canned.asked == [[f"r{number:04}" for number in range(BATCH, BATCH + 10)]]
+    assert command.output.read_bytes() == at_once
+    assert command.left == ["history.om"]
+
+
+def test_a_token_that_is_revoked_halfway_ends_it_at_once(command: Backfill) -> None:
+    def fault(wire: Wire, ids: Sequence[str]) -> bool:
+        if len(ids) == BATCH:
+            return False
+        wire.send(http(b"", "401 Unauthorized"))
+        return True
+
+    canned = Canned(many(BATCH + 10), fault=fault)
+    with Lab(canned) as lab:
+        assert command(lab.url) == 1
+
+    assert command.complaints.startswith(
+        "borgbase-exporter: account default: the API refuses the token (HTTP 401): make a new"
+    )
+    assert command.waited == [1]
+    assert [len(ids) for ids in canned.asked] == [BATCH, 10]
+
+
+def test_of_what_was_fetched_only_what_is_wanted_is_written(command: Backfill) -> None:
+    canned = Canned(many(2), unit=3)
+    with Lab(canned) as lab:
+        assert command(lab.url) == 1
+        assert command(lab.url, "--unit=3", "--repo=r0001") == 0
+
+    assert canned.asked == [["r0000", "r0001"]]
+    assert command.samples.keys() == {(REPO, "default", "host-r0001"), (BILLED, "default")}
+
+
+@pytest.mark.parametrize("change", ["another day", "a line cut off", "another file"])
+def test_what_was_kept_and_is_no_good_is_asked_for_again(command: Backfill, change: str) -> None:
+    canned = Canned(many(2), unit=3)
+    kept = command.output.with_name("history.om.partial")
+    with Lab(canned) as lab:
+        assert command(lab.url) == 1
+        assert "the unit of the daily values is unclear" in command.complaints
+        match change:
+            case "another day":
+                command.now += DAY
+            case "a line cut off":
+                kept.write_bytes(kept.read_bytes()[:-1])
+            case _:
+                kept.write_bytes(b"[]\n" + kept.read_bytes())
+        canned.asked.clear()
+        assert command(lab.url, "--unit", "3") == 0
+
+    again = ["r0001"] if change == "a line cut off" else ["r0000", "r0001"]
+    assert canned.asked == [again]
+    assert len(command.samples) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_leaves_no_half_file(command: Backfill, number: int) -> None:
+    command.output.write_text("what was there before")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupted(_seconds: float) -> None:
+        os.kill(os.getpid(), number)
+
+    canned = Canned(many(BATCH + 1))
+    command.wait = interrupted
+    with Lab(canned) as lab:
+        assert command(lab.url) == 130
+        assert command.complaints == (
+            "borgbase-exporter: interrupted; the same command goes on from here\n"
+        )
+        assert command.output.read_text() == "what was there before"
+        assert command.left == ["history.om", "history.om.partial"]
+        assert signal.getsignal(signal.SIGTERM) is before
+        command.wait = command.waited.append
+        assert command(lab.url) == 0
+
+    assert [len(ids) for ids in canned.asked] == [BATCH, 1]
+    assert len(command.samples) == BATCH + 1 + 2
+
+
+def test_two_at_once_do_not_mix(command: Backfill) -> None:
+    kept = command.output.with_name("history.om.partial")
+    with Lab(Canned(many(1))) as lab, Kept(kept, b"[]"):
+        assert command(lab.url) == 1
+
+    assert command.complaints == f"borgbase-exporter: {kept}: another backfill is at work on it\n"
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 1024, MB, 2**20])
+def test_the_unit_is_found_and_told(command: Backfill, unit: int) -> None:
+    with Lab(Canned({"a": [5000], "b": [7]}, unit)) as lab:
+        assert command(lab.url) == 0
+
+    names = {1: "bytes", 1000: "kB", 1024: "KiB", MB: "MB", 2**20: "MiB"}
+    told = f"Account default: the daily values are in {names[unit]}, which fits 1 of 1 repos"
+    assert command.said.splitlines()[0] == told
+    assert set(command.samples[REPO, "default", "host-a"].values()) == {5000 * unit}
+    assert set(command.samples[REPO, "default", "host-b"].values()) == {7 * unit}
+
+
+def test_a_unit_that_fits_nothing_is_refused_unless_given(command: Backfill) -> None:
+    with Lab(Canned({"a": [5000], "b": [6000]}, unit=12)) as lab:
+        assert command(lab.url) == 1
+        assert (
+            "by the current usage it is at best bytes, which fits 0 of 2 repos; give it with"
+            in (command.complaints)
+        )
+        assert command(lab.url, "--unit", "12") == 0
+
+    assert set(command.samples[REPO, "default", "host-a"].values()) == {60_000}
+
+
+def test_nothing_but_zeros_needs_no_unit(command: Backfill) -> None:
+    with Lab(Canned({"a": [0, 0], "b": []})) as lab:
+        assert command(lab.url) == 0
+
+    assert set(command.samples[REPO, "default", "host-a"].values()) == {0}
+
+
+def test_a_repo_whose_history_cannot_be_had_is_left_out_and_told(command: Backfill) -> None:
+    with Lab(Canned({"a": range(1000, 1005), "b": None})) as lab:
+        assert command(lab.url) == 1
+
+    assert command.complaints == (
+        "borgbase-exporter: account default: without repo host-b: the API gives no u1: "
+        "null without an error\n"
+    )
+    samples = command.samples
+    assert (REPO, "default", "host-b") not in samples
+    # It is two days old: what the account has used since is unknown.
+    assert max(samples[REPO, "default", "host-a"]) > (TODAY - 2) * DAY
+    assert max(samples[ACCOUNT, "default"]) == (TODAY - 2) * DAY - 300
+
+
+def test_without_the_billed_usage_the_rest_is_written(command: Backfill) -> None:
+    with Lab(Canned(many(1), billed=None)) as lab:
+        assert command(lab.url) == 1
+
+    assert command.complaints.startswith("borgbase-exporter: account default: without the billed")
+    assert {name for name, *_ in command.samples} == {REPO, ACCOUNT}
+
+
+def test_some_repos_by_name_or_id(command: Backfill) -> None:
+    canned = Canned(many(5))
+    with Lab(canned) as lab:
+        assert command(lab.url, "--repo", "r0001", "--repo", "host-r0003") == 0
+
+    assert canned.asked == [["r0001", "r0003"]]
+    # Some are not all: there is no telling what the account used.
+    assert command.samples.keys() == {
+        (REPO, "default", "host-r0001"),
+        (REPO, "default", "host-r0003"),
+        (BILLED, "default"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y [1m"),
+        (["--repo", CANARY], "--repo: there is no word of 62 characters"),
+        (["--since=2h"], "--since: is not before --until, so there is nothing to write"),
+        (
+            ["--until=2h59m"],
+            "--until: must be 3h ago or more, for Prometheus' own newest samples",
+        ),
+        (
+            ["--since=2024-09-01", "--until=2024-09-02"],
+            "there is nothing to write: no daily values in that time",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_and_nothing_written(
+    command: Backfill, flags: list[str], complaint: str
+) -> None:
+    with Lab(Canned(many(1), billed=())) as lab:
+        assert command(lab.url, *flags) == 1
+
+    assert command.complaints == f"borgbase-exporter: {complaint}\n"
+    assert not command.output.exists()
+
+
+def test_an_output_that_cannot_be_is_told_before_anything_is_asked(
+    command: Backfill, tmp_path: Path
+) -> None:
+    with Lab(Canned(many(1))) as lab:
+        command.output = tmp_path
+        assert command(lab.url) == 1
+        assert command.complaints == f"borgbase-exporter: {tmp_path}: is not a file\n"
+        command.output = tmp_path / "none" / "history.om"
+        assert command(lab.url) == 1
+        assert command.complaints == (
+            f"borgbase-exporter: {command.output}: cannot be written: No such file or directory\n"
+        )
+
+    assert lab.requests == []
+
+
+def test_without_a_token_file_there_is_nothing_to_ask_for(command: Backfill) -> None:
+    command.forget("default")
+
+    assert command("https://api.invalid/graphql") == 1
+    assert command.complaints == (
+        "borgbase-exporter: no token files, so there is nothing to ask for\n"
+    )
+
+
+def test_a_token_that_may_not_read_is_told_at_once(command: Backfill) -> None:
+    account = SimulatedAccount(clock=Clock(), repos=2)
+    command.token("default", account.add_token("narrow", "CO"))
+    with SimulatedApi([account]) as api:
+        assert command(api.url) == 1
+
+    assert command.waited == []
+    *_, last = command.complaints.splitlines()
+    assert last.startswith("borgbase-exporter: account default: the token may not ask for u0: ")
+    assert command.left == []
+
+
+def test_memory_does_not_grow_with_the_number_of_repos(command: Backfill) -> None:
+    def peak(count: int) -> int:
+        with Lab(Canned(many(count, days=300))) as lab:
+            tracemalloc.start()
+            try:
+                assert command(lab.url, "--since", "2d", "--dense", "1d") == 0
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    few, many_more = peak(BATCH), peak(6 * BATCH)
+    # The days of the other 250 repos alone would be 9 MB.
+    assert many_more < few + 2_000_000
+
+
+def test_the_demo_by_the_command_line(tmp_path: Path) -> None:
+    output = tmp_path / "history.om"
+    done = run("backfill", "--demo", "--output", str(output), "--since", "5d", "--dense", "1d")
+
+    assert done.stderr == ""
+    assert done.returncode == 0
+    told, summary = done.stdout.splitlines()
+    assert told == "Account default: the daily values are in MB, which fits 11 of 11 repos"
+    assert summary.startswith(f"{output}: ")
+    assert " samples of 14 series, " in summary
+    assert output.read_bytes().endswith(b"\n# EOF\n")
+
+
+def test_the_output_must_be_named() -> None:
+    done = run("backfill", "--demo")
+
+    assert done.returncode == 2
+    assert "--output: say which file to write" in done.stderr
