@@ -8,7 +8,7 @@ export PYTHONPATH := exporter
 # Without a token, the built-in simulated account stands in for BorgBase.
 DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR),,--demo)
 
-.PHONY: run check test lint format docs lock clean
+.PHONY: run check test lint format docs previews bench soak lock clean
 
 run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" hands it flags
 	@exec $(BIN)/python -m borgbase_exporter serve $(DEMO) $(ARGS)
@@ -32,10 +32,22 @@ format: .venv/dev.stamp
 
 docs: .venv/runtime.stamp  ## write the pages that are generated from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m dashboards.generate
+
+previews: .venv/dev.stamp requirements-preview.txt  ## draw the dashboards for docs/
+	$(PIP) -r requirements-preview.txt
+	$(BIN)/python -m dashboards.preview
+
+bench: .venv/dev.stamp  ## measure scrapes and polls against other exporters, in one run
+	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: .venv/dev.stamp  ## minutes of random faults and scrapes; ARGS="--minutes 3"
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lock:  ## renew the locked versions; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --upgrade --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --universal --generate-hashes --upgrade --group preview -c requirements-dev.txt pyproject.toml -o requirements-preview.txt
 
 clean:
 	rm -rf .venv .cache .coverage* htmlcov dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
