@@ -500,3 +500,13 @@ def test_no_panel_drowns_in_lines(tmp_path: Path) -> None:
             len(table(Opened(OVERVIEW, prometheus.api, clock.now, END), "Repos, worst first"))
             == 148
         )
+
+
+@pytest.mark.parametrize("rule", RULES_OF_ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_leads_to_a_dashboard_that_takes_its_variables(rule: Json) -> None:
+    url = rule["annotations"]["dashboard_url"]
+    uid = re.search(r"/d/([\w-]+)", url)
+    assert uid
+    (goal,) = (made for made in DASHBOARDS.values() if made["uid"] == uid[1])
+    known = {variable["name"] for variable in goal["templating"]["list"]}
+    assert {*re.findall(r"var-(\w+)=", url)} <= known
