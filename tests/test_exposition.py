@@ -184,6 +184,14 @@ def test_both_formats_parse_and_agree() -> None:
     assert "python_info" in text
 
 
+def test_what_both_formats_spell_alike_is_kept_once() -> None:
+    pages = Renderer(MAX_AGE).render({"default": status()}, NOW + 1)
+    shared, *_, last = zip(pages[TEXT].runs, pages[OPENMETRICS].runs, strict=True)
+    for text, openmetrics in (shared, last):
+        assert text is openmetrics
+    assert b"".join(shared[0].pieces).count(b"borgbase_repo_usage_bytes{") == 1
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 def test_the_gzipped_body_is_one_member_with_the_same_content(
     format_: Format, monkeypatch: pytest.MonkeyPatch

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 from prometheus_client import (
@@ -29,6 +30,8 @@ GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 LEVEL = 6
 EXACT = 2**53
 """Whole numbers up to here are exact in the 64-bit floats that Prometheus keeps."""
+
+METRICS = (BUILD, *(metric for scope in SCOPES for metric in scope.metrics))
 
 S = TypeVar("S")
 
@@ -63,37 +66,52 @@ FORMATS = (TEXT, OPENMETRICS)
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Families in a row, in pieces, and the same compressed."""
+
+    pieces: tuple[bytes, ...]
+    deflated: bytes
+    """Ends on a byte and refers to nothing before it, so anything can follow."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """The part of an exposition that polls decide, as it is and compressed."""
+    """The part of an exposition that polls decide, in runs that other pages may share."""
 
     format: Format
-    plain: bytes
-    deflated: bytes
+    runs: tuple[Run, ...]
+    length: int
     crc: int
+
+    @property
+    def plain(self) -> bytes:
+        """The part in one piece."""
+        return b"".join(piece for run in self.runs for piece in run.pieces)
 
     def body(self) -> tuple[bytes, ...]:
         """Return the whole exposition in pieces."""
-        return self.plain, self.format.tail()
+        return (*(piece for run in self.runs for piece in run.pieces), self.format.tail())
 
     def gzipped(self) -> tuple[bytes, ...]:
-        """Return the whole exposition as one gzip member in pieces.
+        """Return the whole exposition in pieces of one gzip member.
 
-        The kept part ends on a byte and refers to nothing before it, so the rest can follow,
-        compressed by itself; some readers stop after a first member.
+        The process's metrics follow, compressed by themselves, within the same member: some
+        readers stop after the first one.
         """
         tail = self.format.tail()
         trailer = struct.pack(
-            "<II", zlib.crc32(tail, self.crc), (len(self.plain) + len(tail)) & 0xFFFFFFFF
+            "<II", zlib.crc32(tail, self.crc), (self.length + len(tail)) & 0xFFFFFFFF
         )
-        return GZIP_HEADER, self.deflated, _deflated(tail, zlib.Z_FINISH), trailer
+        runs = (run.deflated for run in self.runs)
+        return GZIP_HEADER, *runs, _deflated((tail,), zlib.Z_FINISH), trailer
 
 
 Pages = Mapping[Format, Page]
 
 
-def _deflated(data: bytes, flush: int) -> bytes:
+def _deflated(pieces: Iterable[bytes], flush: int) -> bytes:
     compressor = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)
-    return compressor.compress(data) + compressor.flush(flush)
+    return b"".join([*map(compressor.compress, pieces), compressor.flush(flush)])
 
 
 class Renderer:
@@ -104,7 +122,7 @@ class Renderer:
 
     def __init__(self, max_age: float) -> None:
         self._max_age = max_age
-        self._shares: dict[str, tuple[AccountStatus, float | None, dict[str, str]]] = {}
+        self._shares: dict[str, tuple[AccountStatus, float | None, dict[str, bytes]]] = {}
 
     def render(self, accounts: Mapping[str, AccountStatus], now: float) -> Pages:
         """Return all formats of the exposition."""
@@ -112,8 +130,7 @@ class Renderer:
         self._shares = {
             name: self._share(status, since) for name, status in sorted(accounts.items())
         }
-        shares = [lines for _, _, lines in self._shares.values()]
-        return {format_: _page(format_, shares) for format_ in FORMATS}
+        return _pages([_BUILD, *(families for _, _, families in self._shares.values())])
 
     def expiry(self, accounts: Mapping[str, AccountStatus], now: float) -> float:
         """Return when the next part will be too old."""
@@ -122,7 +139,7 @@ class Renderer:
 
     def _share(
         self, status: AccountStatus, since: float
-    ) -> tuple[AccountStatus, float | None, dict[str, str]]:
+    ) -> tuple[AccountStatus, float | None, dict[str, bytes]]:
         oldest = status.oldest_part(since)
         kept = self._shares.get(status.name)
         if kept and kept[0] is status and kept[1] == oldest:
@@ -130,34 +147,56 @@ class Renderer:
         return status, oldest, dict(_account_lines(status, since))
 
 
-def _page(format_: Format, shares: list[dict[str, str]]) -> Page:
-    pieces = [format_.header(BUILD), *_lines(BUILD, "", None)]
-    for scope in SCOPES:
-        for metric in scope.metrics:
-            pieces.append(format_.header(metric))
-            pieces += (share[metric.name] for share in shares)
-    plain = "".join(pieces).encode()
-    return Page(format_, plain, _deflated(plain, zlib.Z_SYNC_FLUSH), zlib.crc32(plain))
+def _pages(shares: list[dict[str, bytes]]) -> Pages:
+    """Put the accounts' shares together; what all formats spell alike is compressed once."""
+    runs: dict[Format, list[Run]] = {format_: [] for format_ in FORMATS}
+    for alike, group in groupby(METRICS, lambda m: len({f.header(m) for f in FORMATS}) == 1):
+        metrics = tuple(group)
+        shared = _run(TEXT, metrics, shares) if alike else None
+        for format_ in FORMATS:
+            runs[format_].append(shared or _run(format_, metrics, shares))
+    return {format_: _page(format_, tuple(runs[format_])) for format_ in FORMATS}
 
 
-def _account_lines(status: AccountStatus, since: float) -> Iterator[tuple[str, str]]:
-    """Yield the name of each metric and its lines for an account."""
+def _run(format_: Format, metrics: Iterable[Metric[Any]], shares: list[dict[str, bytes]]) -> Run:
+    pieces = []
+    for metric in metrics:
+        pieces.append(format_.header(metric).encode())
+        pieces += filter(None, (share.get(metric.name) for share in shares))
+    return Run(tuple(pieces), _deflated(pieces, zlib.Z_SYNC_FLUSH))
+
+
+def _page(format_: Format, runs: tuple[Run, ...]) -> Page:
+    length = crc = 0
+    for run in runs:
+        for piece in run.pieces:
+            length += len(piece)
+            crc = zlib.crc32(piece, crc)
+    return Page(format_, runs, length, crc)
+
+
+def _account_lines(status: AccountStatus, since: float) -> Iterator[tuple[str, bytes]]:
+    """Yield the name of each metric and its lines for an account.
+
+    A metric at a time: joining all of them at once would keep a scrape waiting meanwhile.
+    """
     snapshot = status.snapshot(since)
     for scope in SCOPES:
-        lines: dict[str, list[str]] = {metric.name: [] for metric in scope.metrics}
-        for values, subject in scope.subjects(status, snapshot):
-            labels = _labels(scope.labels, values)
-            for metric in scope.metrics:
-                lines[metric.name] += _lines(metric, labels, subject)
-        for name, collected in lines.items():
-            yield name, "".join(collected)
+        subjects = [
+            (_labels(scope.labels, values), subject)
+            for values, subject in scope.subjects(status, snapshot)
+        ]
+        for metric in scope.metrics:
+            yield metric.name, "".join(_lines(metric, subjects)).encode()
 
 
-def _lines(metric: Metric[S], labels: str, subject: S) -> Iterator[str]:
-    for values, value in metric.samples(subject):
-        if value is not None:
-            all_labels = ",".join(filter(None, (labels, _labels(metric.labels, values))))
-            yield f"{metric.name}{{{all_labels}}} {_number(value)}\n"
+def _lines(metric: Metric[S], subjects: Iterable[tuple[str, S]]) -> Iterator[str]:
+    for labels, subject in subjects:
+        for values, value in metric.samples(subject):
+            if value is not None:
+                extra = _labels(metric.labels, values) if values else ""
+                all_labels = f"{labels},{extra}" if labels and extra else labels or extra
+                yield f"{metric.name}{{{all_labels}}} {_number(value)}\n"
 
 
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
@@ -172,4 +211,7 @@ def _escaped(value: str) -> str:
 
 def _number(value: float) -> str:
     """Spell a number so that a person can read it: sizes and times without an exponent."""
-    return str(int(value)) if value == int(value) and abs(value) < EXACT else repr(value)
+    return str(int(value)) if abs(value) < EXACT and value == int(value) else repr(value)
+
+
+_BUILD = {BUILD.name: "".join(_lines(BUILD, [("", None)])).encode()}

@@ -105,6 +105,17 @@ def test_requests_share_a_connection_also_when_they_come_at_once(server: Server)
     assert exchange(server, one * 3 + last).count(b"HTTP/1.1 200 OK") == 4
 
 
+def test_the_end_of_an_answer_does_not_wait_until_its_beginning_is_acknowledged(
+    server: Server,
+) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(16).startswith(b"HTTP/1.1 200")
+        (opened,) = server._server.config.http.opened  # type: ignore[union-attr]
+        end = opened.transport.get_extra_info("socket")
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     "request_",
     [

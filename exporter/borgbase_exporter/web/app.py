@@ -16,7 +16,7 @@ from borgbase_exporter.webconfig import WebConfig
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-SLICE = 64 * 1024
+SLICE = 128 * 1024
 """Bytes handed over at a time: a reader that does not read costs no more than that."""
 MAX_HEADERS = 16 * 1024
 """Characters of a request's header values; the server refuses only what comes in bits."""
@@ -166,9 +166,18 @@ def _quality(header: str, *names: str) -> float:
 
 
 def _slices(body: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut what is large, and put together what is small: each slice is a write."""
+    held: list[bytes] = []
+    size = 0
     for piece in body:
         for start in range(0, len(piece), SLICE):
-            yield piece[start : start + SLICE]
+            part = piece[start : start + SLICE]
+            if size + len(part) > SLICE:
+                yield b"".join(held)
+                held, size = [], 0
+            held.append(part)
+            size += len(part)
+    yield b"".join(held)
 
 
 def _error(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +30,9 @@ milliseconds, so it is never the oldest. Below the 1,024 files that a process ma
 BACKLOG = 1024
 STOP_SECONDS = 0.5
 """How long answers under way may take once the server is to stop."""
+SWITCH_SECONDS = 0.0002
+"""How long a thread that computes may keep the interpreter from others: a large answer takes it a
+dozen times, and a poll that is being decoded and rendered would keep it for 5 ms each time."""
 
 
 class Connection(H11Protocol):
@@ -81,6 +85,10 @@ class Server:
             connection.progressed(KEEP_ALIVE_SECONDS)
 
         self._sockets = [bound for address in addresses for bound in _bind(*address)]
+        for bound in self._sockets:
+            # Connections inherit it. Else the end of an answer waits 40 ms for the reader's
+            # acknowledgement of its beginning; asyncio does it for sockets of another making only.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.addresses: list[tuple[str, int]] = [s.getsockname()[:2] for s in self._sockets]
         """Host and port of each socket."""
         self._context = context = FreshContext(tls) if tls else None
@@ -120,6 +128,7 @@ class Server:
 
     def start(self) -> None:
         """Serve until stopped."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
 
     def stop(self) -> None:
