@@ -25,6 +25,7 @@ ENV PYTHONPATH=/app \
 USER 65532:65532
 EXPOSE 10133
 # For the default address without TLS; with others, give your own --health-cmd or --no-healthcheck.
+# With users in --web.config.file, it needs --web.open-probes.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 10133, timeout=4); c.request('GET', '/-/healthy'); raise SystemExit(c.getresponse().status != 200)"]
 # A list, so that no shell stands between the exporter and SIGTERM: it ends within a second.

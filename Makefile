@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PYTHONPATH := exporter
 
 # Without a token, the built-in simulated account stands in for BorgBase.
-DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR),,--demo)
+DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR)$(findstring --token,$(ARGS)),,--demo)
 
 .PHONY: run check test lint format docs previews bench soak lock clean
 

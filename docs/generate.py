@@ -128,6 +128,27 @@ http_server_config:
   headers:
     Strict-Transport-Security: max-age=31536000
 ```
+
+Without htpasswd, this makes a hash:
+
+```sh
+.venv/bin/python -c 'import bcrypt, getpass
+print(bcrypt.hashpw(getpass.getpass().encode(), bcrypt.gensalt(12)).decode())'
+```
+
+Prometheus needs the other half in its scrape job:
+
+```yaml
+scrape_configs:
+  - job_name: borgbase
+    scheme: https
+    tls_config: {{ca_file: ca.pem}}
+    basic_auth: {{username: prometheus, password_file: borgbase-exporter.password}}
+    static_configs:
+      - targets: [localhost:10133]
+```
+
+With users, the container's health check needs `--web.open-probes`.
 """
 
 

@@ -19,7 +19,7 @@ ROOMS = {
     "simulator": "",
     "credentials": "errors text",
     "webconfig": "text",
-    "config": "credentials text webconfig",
+    "config": "errors credentials text webconfig",
     "api": "model errors text",
     "collectors": "model errors api",
     "poller": "model errors credentials api collectors",

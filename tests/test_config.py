@@ -112,10 +112,14 @@ def test_sizes(text: str, bytes_: int) -> None:
             '--poll.interval: "15x" is not a duration such as 90s, 15m or 6h',
         ),
         (["--poll.interval=15"], '--poll.interval: "15" is not a duration such as 90s, 15m or 6h'),
-        (["--poll.interval"], '--poll.interval: "" is not a duration such as 90s, 15m or 6h'),
+        (["--poll.interval"], "--poll.interval: needs a value"),
+        (
+            ["--poll.interval=999999999999ms"],
+            '--poll.interval: "999999999999ms" is not a duration such as 90s, 15m or 6h',
+        ),
         (["--poll.timeout=0s"], '--poll.timeout: "0s" must be longer than 0s, and 1y at most'),
         (["--poll.max-age=2y"], '--poll.max-age: "2y" must be longer than 0s, and 1y at most'),
-        (["--poll.interval=500ms"], "--poll.interval: shorter than 1s would be an attack"),
+        (["--poll.interval=500ms"], "--poll.interval: must be 1s or longer"),
         (["--api.max-response=lots"], '--api.max-response: "lots" is not a size such as 64MiB'),
         (["--api.max-response=0"], '--api.max-response: "0" is not a size such as 64MiB'),
         (["--log.level=loud"], '--log.level: "loud" is none of debug, info, warning, error'),
@@ -144,8 +148,16 @@ def test_sizes(text: str, bytes_: int) -> None:
             '--api.ca-file: "/none" cannot be read: No such file or directory',
         ),
         (["--account= "], '--account: " " is not a name'),
-        (["--nonsense=1"], "--nonsense: no such flag"),
-        (["--poll"], "--poll: no such flag"),
+        (["--frobnicate=1"], "--frobnicate: no such flag"),
+        (
+            ["--poll.intervall", "5m"],
+            "--poll.intervall: no such flag; did you mean --poll.interval?",
+        ),
+        (
+            ["check", "--poll.intervall", "5m"],
+            "--poll.intervall: no such flag; did you mean --poll.interval?",
+        ),
+        (["-x"], '"-x": no such flag'),
         (["watch"], '"watch": no such command; there are serve, check, backfill'),
         (["check", "again"], '"again": one word too many'),
         (["--json"], "--json: not for serve"),
@@ -183,10 +195,13 @@ def test_each_fault_says_what_and_where(flags: list[str], fault: str) -> None:
     assert faults(*flags) == (fault,)
 
 
-@pytest.mark.parametrize("text", ["10133", "x:99999", "x:", "::1:10133", "host:http", ":-1"])
+@pytest.mark.parametrize(
+    "text", ["10133", "x:99999", "x:", "::1:10133", "host:http", ":-1", "a..b:80", f"{'x' * 70}:1"]
+)
 def test_odd_addresses(text: str) -> None:
     (fault,) = faults(f"--web.listen-address={text}")
-    assert fault.startswith(f'--web.listen-address: "{text}" is not an address')
+    assert fault.startswith("--web.listen-address: ")
+    assert "is not an address" in fault
 
 
 def test_a_fault_names_the_variable_it_stands_in() -> None:
@@ -216,6 +231,11 @@ def test_a_folder_names_its_accounts_itself(tmp_path: Path) -> None:
         ["--token", CANARY],
         [f"--token={CANARY}"],
         [CANARY],
+        ["check", "--token", CANARY],
+        ["check", "--tokenfile", CANARY, "--demo"],
+        [f"-t{CANARY}"],
+        [f"--{CANARY}"],
+        ["--api.url", CANARY[-52:]],
         ["--token.file", CANARY],
         ["--token.dir", CANARY],
         [f"--api.proxy=http//{CANARY}"],
@@ -251,7 +271,32 @@ def test_what_is_allowed_but_unwise_is_told() -> None:
     assert "5m" in warning
     (warning,) = load("--poll.max-age=10m").warnings
     assert "vanish" in warning
-    assert load("--demo", "--poll.interval=1m").warnings == ()
+    demo = config.load(["--demo", "--poll.interval=1m"], {}, NAMES, "1")
+    assert demo.warnings == ()
+
+
+def test_a_token_beside_the_demo_and_a_mistyped_variable_are_told() -> None:
+    assert load("--demo").warnings == ("BORGBASE_TOKEN is not used: --demo is on",)
+    assert load(BORGBASE_API_TOKEN="x").warnings == (
+        "BORGBASE_API_TOKEN: no such setting; did you mean BORGBASE_TOKEN?",
+    )
+
+
+def test_a_token_folder_must_be_there_at_the_start(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    (fault,) = faults("--token.dir", str(missing), environment={})[:1]
+    assert fault == f"--token.dir: {missing}: No such file or directory"
+
+
+def test_a_token_that_can_be_none_is_a_fault_at_the_start() -> None:
+    (fault,) = faults(environment={"BORGBASE_TOKEN": "two words"})
+    assert fault.startswith("BORGBASE_TOKEN: holds what no token does")
+
+
+def test_a_file_without_certificates_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing of the kind")
+    assert faults(f"--api.ca-file={path}")[0].endswith("holds no PEM certificate")
 
 
 @pytest.mark.parametrize(

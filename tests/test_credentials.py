@@ -36,10 +36,10 @@ def test_a_token_file_is_read_anew_each_time_and_stripped(tmp_path: Path) -> Non
     [
         (b"", "is empty"),
         (b" \n\t", "is empty"),
-        (b"two tokens", "holds more than a token"),
-        (b"line\nbreak", "holds more than a token"),
-        (b"nul\0", "holds more than a token"),
-        ("tök".encode(), "holds more than a token"),
+        (b"two tokens", "holds what no token does"),
+        (b"line\nbreak", "holds what no token does"),
+        (b"nul\0", "holds what no token does"),
+        ("tök".encode(), "holds what no token does"),
         (b"\xff\xfe", "not a text file"),
     ],
 )

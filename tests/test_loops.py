@@ -48,6 +48,7 @@ class Rig:
         self.pollers: dict[str, Polled] = {}
         self.polls = threading.Semaphore(0)
         self.fatal = False
+        self.on_put: Callable[[], None] = lambda: None
         self.loops = Loops(TokenFolder(folder), self.make, self.put, self.remove)
 
     def connect(self, _token: str) -> AbstractContextManager[Client]:
@@ -63,6 +64,7 @@ class Rig:
         del self.statuses[account]
 
     def put(self, status: AccountStatus) -> None:
+        self.on_put()
         self.statuses[status.name] = status
 
     def add(self, account: str) -> None:
@@ -185,6 +187,14 @@ def test_a_dead_loop_is_stuck(rig: Rig) -> None:
     for thread in threads_of_loops():
         thread.join(PATIENCE)
     assert rig.loops.stuck() == ["home"]
+
+
+def test_a_loop_that_has_not_begun_is_not_stuck(rig: Rig) -> None:
+    seen: list[list[str]] = []
+    rig.on_put = lambda: seen.append(rig.loops.stuck())
+    rig.add("home")
+    rig.sync_and_wait_for(1)
+    assert seen == [[]]
 
 
 def test_waiting_until_the_first_poll_has_ended(rig: Rig) -> None:

@@ -145,7 +145,7 @@ def test_failures_of_several_collectors_are_one_problem_with_advice() -> None:
             "critical",
             "repos, tokens",
             "the API does not accept the token",
-            "make a new read-only token in the BorgBase control panel, or give this one more time",
+            "check that the token is whole, else make a new one with the permission Read Only",
         ),
     )
     assert not finding.well

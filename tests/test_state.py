@@ -62,5 +62,7 @@ def test_where_rendering_fails_the_old_bytes_stay(caplog: pytest.LogCaptureFixtu
     state.put(status("bad"))
     assert state.view().rendered == "good at 100"
     assert "cannot be rendered" in caplog.text
+    assert state.stale
     state.put(status("better"))
     assert state.view().rendered == "good,better at 100"
+    assert not state.stale

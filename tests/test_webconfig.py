@@ -148,10 +148,24 @@ TLS_LINES = "cert_file: server.pem, key_file: server.key"
             'http_server_config: {headers: {X-Frame-Options: "deny\\r\\nX: y"}}',
             "http_server_config.headers.X-Frame-Options: not a header's value",
         ),
+        ("x: 2001-99-99", "not YAML"),
+        ("x: 0x_", "not YAML"),
+        (
+            f'basic_auth_users: {{"\\ud800": "{HASH}"}}',
+            "basic_auth_users.\N{REPLACEMENT CHARACTER}: cannot be a user's name",
+        ),
+        (
+            f"basic_auth_users: {{bob: {HASH.replace('$04$', '$99$')}}}",
+            "basic_auth_users.bob: not a bcrypt hash of a cost from 4 to 19",
+        ),
+        (
+            f"basic_auth_users: {{bob: {HASH.replace('$04$', '$03$')}}}",
+            "basic_auth_users.bob: not a bcrypt hash of a cost from 4 to 19",
+        ),
         ("basic_auth_users: {bob: secret}", "basic_auth_users.bob: not a bcrypt hash"),
         (
             f'basic_auth_users: {{"a:b": "{HASH}"}}',
-            "basic_auth_users.a:b: no user's name can hold a colon",
+            "basic_auth_users.a:b: cannot be a user's name",
         ),
     ],
 )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import os
+import queue
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from borgbase_exporter import __version__, logs, webconfig
@@ -21,7 +23,7 @@ from borgbase_exporter.collectors import COLLECTORS
 from borgbase_exporter.config import PROGRAM, Config, ConfigError, load
 from borgbase_exporter.credentials import AccountTokens, GivenToken, OneToken, TokenSource
 from borgbase_exporter.errors import TokenError
-from borgbase_exporter.exposition import Renderer
+from borgbase_exporter.exposition import Pages, Renderer
 from borgbase_exporter.loops import Loops
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.poller import Poller, Schedule
@@ -32,6 +34,8 @@ from borgbase_exporter.webconfig import WebConfigError
 
 log = logging.getLogger(__name__)
 
+CHECKED_AT_ONCE = 8
+INTERRUPTED = 130
 RESCAN = 15.0
 """Seconds between two looks at which accounts there are."""
 
@@ -43,7 +47,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except ConfigError as error:
         print_faults(error)
         return 2
-    logs.set_up(config.log_level if config.command == "serve" else "error", config.log_format)
+    logs.set_up(config.log_level if config.command == "serve" else "warning", config.log_format)
+    if config.command != "serve":
+        # What happens to the polls is told by the command's own output.
+        logging.getLogger("borgbase_exporter.poller").setLevel(logging.ERROR)
     for warning in config.warnings:
         log.warning("%s", warning)
     with simulated(config) as real:
@@ -102,8 +109,8 @@ def serve(config: Config) -> int:
     loops = Loops(_tokens(config), functools.partial(poller, config), state.put, state.remove)
     app = App(
         lambda: state.view().rendered,
-        healthy=lambda: _health(loops.stuck(), "the poll loop is dead or stuck"),
-        ready=lambda: _health(loops.waiting(), "the first poll has not ended yet"),
+        healthy=lambda: healthy(loops, state),
+        ready=lambda: ready(loops),
         telemetry_path=config.telemetry_path,
         open_probes=config.open_probes,
     )
@@ -115,15 +122,19 @@ def serve(config: Config) -> int:
         except OSError as error:
             where = ", ".join(map(str, config.listen))
             why = (error.strerror or str(error)).partition(" (")[0]
-            log.error("cannot listen on %s: %s", where, why)  # noqa: TRY400  # the traceback says no more
+            log.error("cannot listen on %s: %s; choose another --web.listen-address", where, why)  # noqa: TRY400  # the traceback says no more
             return 1
+        loops.sync()  # before the first scrape, so that it finds every account
         server.start()
         for host, port in server.addresses:
             log.info(
                 "listening",
-                extra={"address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"},
+                extra={
+                    "address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                    "tls": bool(config.web.tls),
+                    "users": len(config.web.users),
+                },
             )
-        loops.sync()
         period = min(RESCAN, config.interval)
         while server.alive:
             received = caught(period)
@@ -151,16 +162,33 @@ def reload(config: Config, app: App, server: Server) -> None:
         for fault in error.faults:
             log.error("%s", fault)  # noqa: TRY400  # the traceback says no more
         return
-    if server.configure(web.tls):
+    if config.web.users and not web.users:
+        log.error(
+            "%s: names no users any more; dropping passwords takes a restart", config.web_file
+        )
+    elif server.configure(web.tls):
         app.configure(web)
         log.info("the web configuration was read again", extra={"file": str(config.web_file)})
     else:
-        log.error("%s: turning TLS on or off takes a restart", config.web_file)
+        log.error("%s: turning TLS on or off takes a restart; nothing has changed", config.web_file)
 
 
-def _health(troubled: Sequence[str], trouble: str) -> Health:
-    words = "".join(f"account {account}: {trouble}\n" for account in troubled)
-    return Health(ok=not troubled, words=words.strip() or "OK")
+def healthy(loops: Loops, state: State[Pages]) -> Health:
+    """Tell whether every loop lives and what it brings can be shown."""
+    troubles = [f"account {account}: the poll loop is dead or stuck" for account in loops.stuck()]
+    if state.stale:
+        troubles.append("the metrics cannot be rendered; the log has the details")
+    return _health(troubles)
+
+
+def ready(loops: Loops) -> Health:
+    """Tell whether there are accounts, and each has been polled."""
+    troubles = [f"account {a}: the first poll has not ended yet" for a in loops.waiting()]
+    return _health(["there is no account to poll"] if loops.empty else troubles)
+
+
+def _health(troubles: Sequence[str]) -> Health:
+    return Health(ok=not troubles, words="\n".join(troubles) or "OK")
 
 
 def _tokens(config: Config) -> AccountTokens:
@@ -206,14 +234,36 @@ def check(config: Config) -> int:
     pollers = [
         poller(config, account, source, lambda _: None) for account, source in sources.items()
     ]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(Poller.poll, pollers))
+    try:
+        _poll_all(pollers)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal knows a check mark
     findings = [
         report.examine(poller.status, sources[poller.status.name].origin, time.time())
         for poller in pollers
     ]
     report.print_json(findings) if config.json else report.print_tables(findings)
     return 0 if findings and all(f.well for f in findings) else 1
+
+
+def _poll_all(pollers: Sequence[Poller]) -> None:
+    """Poll a few at a time, in threads that do not hold up the process's end."""
+    todo: queue.SimpleQueue[Poller] = queue.SimpleQueue()
+    for one in pollers:
+        todo.put(one)
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                todo.get_nowait().poll()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(CHECKED_AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def backfill(config: Config) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,7 @@ from borgbase_exporter.credentials import (
     TokenFile,
     TokenFolder,
 )
+from borgbase_exporter.errors import TokenError
 from borgbase_exporter.text import shown
 from borgbase_exporter.webconfig import WebConfig, WebConfigError
 
@@ -36,6 +39,8 @@ MAX_PORT = 65_535
 QUOTABLE = 20
 """Characters of a word that is too short for a token."""
 OWN_LABELS = {"account", "repo_id", "repo"}
+FLAG = r"--[a-z][a-z._-]{,30}"
+"""What a flag may look like, and no token does."""
 MAX_QUOTED = 60
 """Longer values are not quoted: a token may have gone astray."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
@@ -145,8 +150,8 @@ class Option:
 
 
 _DURATION = re.compile(
-    r"(?:(?P<y>\d+)y)?(?:(?P<w>\d+)w)?(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?"
-    r"(?:(?P<s>\d+)s)?(?:(?P<ms>\d+)ms)?"
+    r"(?:(?P<y>\d{1,9})y)?(?:(?P<w>\d{1,9})w)?(?:(?P<d>\d{1,9})d)?(?:(?P<h>\d{1,9})h)?(?:(?P<m>\d{1,9})m)?"
+    r"(?:(?P<s>\d{1,9})s)?(?:(?P<ms>\d{1,9})ms)?"
 )
 _SECONDS = {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _SIZE = re.compile(r"(\d+)\s*([kMGT]i?)?B?", re.IGNORECASE)
@@ -205,7 +210,12 @@ def address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     bare_ipv6 = ":" in host and not text.startswith("[")
-    if not colon or bare_ipv6 or not port.isdecimal() or int(port) > MAX_PORT:
+    try:
+        host.encode("idna")
+        unfit = not colon or bare_ipv6 or not port.isdecimal() or int(port) > MAX_PORT
+    except ValueError:
+        unfit = True
+    if unfit:
         raise ValueError("is not an address such as :10133, 127.0.0.1:10133 or [::1]:10133")
     return Address(host, int(port))
 
@@ -237,20 +247,36 @@ def url_path(text: str) -> str:
     return text
 
 
-def readable_file(text: str) -> str:
-    """Read the path of a file that must be there."""
+def ca_file(text: str) -> str:
+    """Read the path of a file that must be there and hold certificates."""
     try:
-        with Path(text).open("rb"):
-            return text
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)
+    except ssl.SSLError:
+        raise ValueError("holds no PEM certificate") from None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
+    return text
 
 
 def token_path(text: str) -> Path:
     """Read the path of a token file or folder, which people confuse with the token itself."""
-    if len(text) > QUOTABLE and re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", text):
+    if _may_be_token(text):
         raise ValueError("looks like a token; give the path of a file that holds it")
     return Path(text)
+
+
+def token_folder(text: str) -> Path:
+    """Read the path of a token folder, which must be there; what is in it may come and go."""
+    path = token_path(text)
+    try:
+        TokenFolder(path).sources()
+    except TokenError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
+def _may_be_token(text: str) -> bool:
+    return len(text) > QUOTABLE and bool(re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", text))
 
 
 def account_name(text: str) -> str:
@@ -348,7 +374,7 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
         ),
         Option(
             "--api.ca-file",
-            readable_file,
+            ca_file,
             "PEM file of the authorities to trust instead of the public ones",
             metavar="FILE",
         ),
@@ -365,7 +391,7 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
         ),
         Option(
             "--token.dir",
-            token_path,
+            token_folder,
             "folder of token files, one per account, each named like its account",
             metavar="FOLDER",
             secret=True,
@@ -508,11 +534,8 @@ def load(
     """
     table = options(collectors)
     given, unknown = parser(table, version).parse_known_args(arguments)
-    faults = [f"{word.partition('=')[0]}: no such flag" for word in unknown]
-    command = given.command[0] if given.command else "serve"
-    if command not in COMMANDS:
-        faults.append(f"{_word(command)}: no such command; there are {', '.join(COMMANDS)}")
-    faults += [f"{_word(word)}: one word too many" for word in given.command[1:]]
+    faults: list[str] = []
+    command = _command(given.command, unknown, table, faults)
     values: dict[str, Any] = {}
     set_by_user: set[str] = set()
     for option in table:
@@ -524,23 +547,16 @@ def load(
         texts, origin = _found(option, getattr(given, option.flag), variables)
         if origin:
             set_by_user.add(option.flag)
-        readings = []
-        for text in texts:
-            try:
-                readings.append(option.parse(text))
-            except ValueError as error:
-                unfit = option.secret or "@" in text or len(text) > MAX_QUOTED
-                quoted = "" if unfit else f'"{shown(text)}" '
-                faults.append(f"{origin}: {quoted}{error}")
+        readings = _readings(option, texts, origin, faults)
         if option.repeatable:
             values[option.flag] = tuple(readings)
         else:
             values[option.flag] = readings[-1] if readings else None
     if command == "backfill" and not values["--output"]:
         faults.append("--output: say which file to write")
-    warnings = _weigh(values, faults)
+    warnings = [*_weigh(values, faults), *_unknown_variables(environment, table)]
     web = _web(values["--web.config.file"], faults)
-    tokens = _tokens(values, environment, faults, set_by_user)
+    tokens = _tokens(values, environment, faults, warnings, set_by_user)
     if faults:
         raise ConfigError(faults)
     return Config(
@@ -581,6 +597,56 @@ def load(
     )
 
 
+def _command(
+    words: Sequence[str], unknown: Sequence[str], table: Sequence[Option], faults: list[str]
+) -> str:
+    """Return the command; complain of words and flags that are none."""
+    if unknown:
+        faults += [_no_such_flag(word, table) for word in unknown if word.startswith("-")]
+        # What looks like a stray word is most likely the value of a flag that is not there.
+        words = [word for word in words if word in COMMANDS][:1]
+    command = words[0] if words else "serve"
+    if command not in COMMANDS:
+        faults.append(f"{_word(command)}: no such command; there are {', '.join(COMMANDS)}")
+    faults += [f"{_word(word)}: one word too many" for word in words[1:]]
+    return command
+
+
+def _readings(option: Option, texts: Sequence[str], origin: str, faults: list[str]) -> list[Any]:
+    """Read the texts of a setting; complain of those that cannot be read."""
+    readings = []
+    for text in texts:
+        if not text:
+            faults.append(f"{origin}: needs a value")
+            continue
+        try:
+            readings.append(option.parse(text))
+        except ValueError as error:
+            unfit = option.secret or "@" in text or len(text) > MAX_QUOTED or _may_be_token(text)
+            quoted = "" if unfit else f'"{shown(text)}" '
+            faults.append(f"{origin}: {quoted}{error}")
+    return readings
+
+
+def _no_such_flag(word: str, table: Sequence[Option]) -> str:
+    flag = word.partition("=")[0]
+    if flag == "--token":
+        return (
+            f"--token: no such flag, as others could see it; use {TOKEN_VARIABLE} or --token.file"
+        )
+    near = difflib.get_close_matches(flag, [option.flag for option in table], 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{flag if re.fullmatch(FLAG, flag) else _word(flag)}: no such flag{hint}"
+
+
+def _unknown_variables(environment: Mapping[str, str], table: Sequence[Option]) -> Iterator[str]:
+    known = {TOKEN_VARIABLE, *(option.variable for option in table)}
+    for name in sorted(environment):
+        if name.startswith("BORGBASE_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            yield f"{name}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
 def _word(word: str) -> str:
     """Quote a stray word, unless it may be a token that was meant for a flag we do not have."""
     return f'"{shown(word)}"' if len(word) <= QUOTABLE else f"a word of {len(word)} characters"
@@ -603,7 +669,7 @@ def _weigh(values: Mapping[str, Any], faults: list[str]) -> list[str]:
     warnings = []
     interval, max_age = values["--poll.interval"], values["--poll.max-age"]
     if interval is not None and interval < SHORTEST_INTERVAL:
-        faults.append("--poll.interval: shorter than 1s would be an attack")
+        faults.append("--poll.interval: must be 1s or longer")
     elif interval is not None and interval < COURTEOUS_INTERVAL and not values["--demo"]:
         warnings.append(
             "--poll.interval is shorter than 5m; BorgBase asks not to be polled that often"
@@ -621,7 +687,7 @@ def _web(path: Path | None, faults: list[str]) -> WebConfig:
     try:
         return webconfig.read(path) if path else WebConfig()
     except WebConfigError as error:
-        faults += error.faults
+        faults += [f"--web.config.file: {fault}" for fault in error.faults]
         return WebConfig()
 
 
@@ -629,14 +695,13 @@ def _tokens(
     values: Mapping[str, Any],
     environment: Mapping[str, str],
     faults: list[str],
+    warnings: list[str],
     set_by_user: set[str],
 ) -> AccountTokens | None:
     """Return where the tokens are; exactly one of the three places must be named."""
     account = values["--account"] or ""
     token = environment.get(TOKEN_VARIABLE, "").strip()
     file, folder = values["--token.file"], values["--token.dir"]
-    if values["--demo"]:
-        return None
     given = [
         name
         for name, value in (
@@ -646,6 +711,9 @@ def _tokens(
         )
         if value
     ]
+    if values["--demo"]:
+        warnings += [f"{name} is not used: --demo is on" for name in given]
+        return None
     if not given:
         faults.append(
             f"no token: set {TOKEN_VARIABLE}, BORGBASE_TOKEN_FILE (--token.file) or "
@@ -658,4 +726,11 @@ def _tokens(
         faults.append("--account: with --token.dir the accounts are named by their files")
     if folder:
         return TokenFolder(folder)
-    return OneToken(account, TokenFile(file) if file else GivenToken(TOKEN_VARIABLE, token))
+    if file:
+        return OneToken(account, TokenFile(file))
+    source = GivenToken(TOKEN_VARIABLE, token)
+    try:
+        source.read()
+    except TokenError as error:
+        faults.append(str(error))  # unlike a file's, it will not change
+    return OneToken(account, source)

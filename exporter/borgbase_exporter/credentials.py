@@ -104,10 +104,18 @@ class TokenFolder:
             return {
                 shown(path.name): TokenFile(path)
                 for path in sorted(self.path.iterdir())
-                if not path.name.startswith(".") and path.is_file()
+                if not path.name.startswith(".") and _is_file(path)
             }
         except OSError as error:
             raise TokenError(f"{shown(str(self.path))}: {error.strerror}") from None
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a link's end is a file; unlike Path.is_file, raise where that is unknown."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def expiration(token: str) -> float | None:
@@ -134,5 +142,7 @@ def _checked(content: str, origin: str) -> str:
         raise TokenError(f"{origin}: is empty")
     if not token.isascii() or not token.isprintable() or " " in token:
         # Such a value cannot be sent in a header; say so before a library quotes it.
-        raise TokenError(f"{origin}: holds more than a token (a space, line break or the like)")
+        raise TokenError(
+            f"{origin}: holds what no token does: a space, a line break, a letter with an accent"
+        )
     return token

@@ -95,6 +95,11 @@ class Loops:
         self._stuck = set(stuck)
         return stuck
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no account at all."""
+        return not self._loops
+
     def waiting(self) -> list[str]:
         """Return the accounts whose first poll has not ended yet."""
         return [name for name, loop in list(self._loops.items()) if not loop.poller.status.polls]
@@ -123,7 +128,8 @@ class _Loop:
 
     @property
     def stuck(self) -> bool:
-        return not self._thread.is_alive() or self.poller.late > 0
+        begun = self._thread.ident is not None
+        return (begun and not self._thread.is_alive()) or self.poller.late > 0
 
     def _wait(self, seconds: float) -> bool:
         self._wake.wait(seconds)

@@ -174,12 +174,13 @@ class Poller:
         return max(delay, min(asked, interval))
 
     def _log_changes(self, status: AccountStatus) -> None:
-        """Log each failure when it begins and when it ends, not every time."""
+        """Log each failure when it begins and when it ends, not every time, a line per cause."""
+        begun: dict[Failure, list[str]] = {}
         for name, now in status.collectors.items():
             before = self._before[name]
             extra = self._extra | {"collector": name}
             if now.failure and now.failure != before.failure:
-                log.warning("%s", now.failure.message, extra=extra | {"reason": now.failure.reason})
+                begun.setdefault(now.failure, []).append(name)
             elif before.failure and not now.failure:
                 log.info("works again", extra=extra)
             if now.gaps - before.gaps:
@@ -187,6 +188,9 @@ class Poller:
                 log.warning("the API no longer has %s", fields, extra=extra)
             if now.skipped and now.skipped != before.skipped:
                 log.warning("%d entries cannot be read", now.skipped, extra=extra)
+        for failure, names in begun.items():
+            extra = self._extra | {"collector": ",".join(names), "reason": failure.reason}
+            log.warning("%s", failure.message, extra=extra)
         permission = status.token_permission
         if permission not in {None, "read_only", self.status.token_permission}:
             log.warning("the token is %s; a read-only one is enough", permission, extra=self._extra)

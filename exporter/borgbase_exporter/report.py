@@ -33,8 +33,9 @@ SOON = 3 * DAY
 SETTLED = 3 * DAY
 """How old a repo may get before its first backup."""
 ADVICE = {
-    "auth": "make a new read-only token in the BorgBase control panel, or give this one more time",
-    "token": "put the token there, alone in the file",
+    "auth": "check that the token is whole, else make a new one with the permission Read Only",
+    "token": "check the place, that this user may read it, and that it holds the token alone",
+    "http_status": "check --api.url; if it is right, try again later, the API may be down",
     "connect": "check the network, --api.url and --api.proxy",
     "tls": "check the clock and, behind a proxy that intercepts TLS, --api.ca-file",
     "timeout": "try again, or give it longer: --poll.timeout",
@@ -130,14 +131,17 @@ def _account_problems(account: Account, repos: RepoList | None, now: float) -> I
 def _token_problems(
     status: AccountStatus, tokens: APITokenList | None, now: float
 ) -> Iterator[Problem]:
+    own_end = status.token_expires
+    if own_end is not None and own_end < now:
+        expired = f"expired {_when(own_end, now)}"
+        yield Problem("critical", "the token used here", expired, "make a new one")
+    elif own_end is not None and own_end - now < EXPIRY:
+        what = f"expires {_when(own_end, now)}"
+        yield Problem("warning", "the token used here", what, "make a new one in time")
     for token in tokens.tokens if tokens else ():
         if token.expires is not None and now <= token.expires < now + EXPIRY:
             what = f"expires {_when(token.expires, now)}"
             yield Problem("warning", f"API token {token.name}", what, "make a new one in time")
-    own_end = status.token_expires
-    if own_end is not None and own_end - now < EXPIRY:
-        what = f"expires {_when(own_end, now)}"
-        yield Problem("warning", "the token used here", what, "make a new one in time")
     if status.token_permission not in {None, "read_only"}:
         what = f"is {status.token_permission}"
         yield Problem("warning", "the token used here", what, "a read-only one is enough")

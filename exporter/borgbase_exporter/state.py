@@ -42,6 +42,8 @@ class State(Generic[R]):
         self._expiry = expiry
         self._clock = clock
         self._lock = threading.Lock()
+        self.stale = False
+        """Whether the newest view could not be rendered, so that an older one is shown."""
         self._view = self._make({})
 
     def view(self) -> View[R]:
@@ -64,7 +66,9 @@ class State(Generic[R]):
     def _swap(self, accounts: Accounts) -> None:
         try:
             self._view = self._make(accounts)
+            self.stale = False
         except Exception:
+            self.stale = True
             log.exception("a defect, please report it: the metrics cannot be rendered")
 
     def _make(self, accounts: Accounts) -> View[R]:

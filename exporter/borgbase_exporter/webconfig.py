@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from borgbase_exporter.text import shown
+
 T = TypeVar("T")
 
 CLIENT_AUTH = {
@@ -55,7 +57,8 @@ _NOT_HONOURED = {
     "rate_limit",
 }
 """What the toolkit knows beyond that."""
-_BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}")
+"""Of a cost from 4 to 19: one check at the next would take a minute."""
 
 
 class WebConfigError(Exception):
@@ -110,7 +113,7 @@ def read(path: Path) -> WebConfig:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise WebConfigError([f"{path}: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         # The error would quote the file, which holds password hashes.
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
@@ -212,9 +215,12 @@ def _users(section: dict[str, Any], faults: list[str]) -> dict[str, bytes]:
     users = {}
     for name, hashed in section.items():
         if not isinstance(hashed, str) or not _BCRYPT.fullmatch(hashed):
-            faults.append(f"basic_auth_users.{name}: not a bcrypt hash")
-        elif ":" in name:
-            faults.append(f"basic_auth_users.{name}: no user's name can hold a colon")
+            faults.append(
+                f"basic_auth_users.{shown(name)}: not a bcrypt hash of a cost from 4 to 19, as "
+                "`htpasswd -nBC 12 NAME` makes it"
+            )
+        elif ":" in name or name != shown(name):
+            faults.append(f"basic_auth_users.{shown(name)}: cannot be a user's name")
         else:
             users[name] = hashed.encode()
     return users

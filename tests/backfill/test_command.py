@@ -220,7 +220,7 @@ def test_a_token_that_is_revoked_halfway_ends_it_at_once(command: Backfill) -> N
         assert command(lab.url) == 1
 
     assert command.complaints.startswith(
-        "borgbase-exporter: account default: the API refuses the token (HTTP 401): make a new"
+        "borgbase-exporter: account default: the API refuses the token (HTTP 401): check that"
     )
     assert command.waited == [1]
     assert [len(ids) for ids in canned.asked] == [BATCH, 10]

@@ -250,6 +250,8 @@ def test_a_revoked_token_is_told_and_speaks_for_the_rest(chain: Chain) -> None:
     firing = ("pager", "firing", "BorgBaseTokenInvalid", "")
     chain.tells(REVOKED, firing)
 
+    # The failures of the collectors are told only while the account was up a moment ago.
+    until(lambda: not chain.inhibited(REVOKED), "they are no news any more")
     put_token(chain.tokens, REVOKED, account.add_token("new", "RO"))
     chain.tells(REVOKED, firing, ("pager", "resolved", "BorgBaseTokenInvalid", ""))
 

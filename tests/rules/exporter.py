@@ -50,6 +50,14 @@ def without_exporter(target: float | None) -> Change:
     return change
 
 
+def without_accounts(before: World) -> World:
+    """The exporter runs on, but its token folder is empty."""
+    return {
+        key: until(12 * MINUTE, old) if "account" in dict(key.labels) else old
+        for key, old in before.items()
+    }
+
+
 def one_target_of_two_down(before: World) -> World:
     return {
         key: curve(0 if key.name == "up" else None)
@@ -112,6 +120,14 @@ ALERTS = [
             ),
             "job removed": Firing(
                 change=without_exporter(None),
+                since=12 * MINUTE,
+                severities=("critical",),
+                description="No metrics from borgbase-exporter: no other BorgBase "
+                "alert can fire. Start the exporter, or fix Prometheus' scrape of it.",
+                outlives_restart=False,
+            ),
+            "no account left": Firing(
+                change=without_accounts,
                 since=12 * MINUTE,
                 severities=("critical",),
                 description="No metrics from borgbase-exporter: no other BorgBase "

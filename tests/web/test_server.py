@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import socket
 import ssl
 import threading
@@ -239,6 +240,28 @@ def test_too_many_connections_cost_the_most_stalled_one_its_place(
                 answers += survivor.recv(65536)
 
 
+def _tell_when_dropped(connection: socket.socket, ended: threading.Semaphore) -> None:
+    with contextlib.suppress(OSError):
+        dropped(connection)
+    ended.release()
+
+
+def test_the_limit_holds_when_many_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
+    ended = threading.Semaphore(0)
+    with contextlib.ExitStack() as stack:
+        server = Server(BigApp(), [("127.0.0.1", 0)])
+        # They wait in the kernel's queue until the server begins, and are then taken in one go.
+        for _ in range(20):
+            connection = stack.enter_context(connected(server))
+            threading.Thread(target=_tell_when_dropped, args=(connection, ended)).start()
+        server.start()
+        for _ in range(17):
+            assert ended.acquire(timeout=PATIENCE)
+        assert get(server)[0] == 200
+        server.stop()
+
+
 def test_it_stops_with_clients_connected(server: Server) -> None:
     with connected(server) as idle, connected(server) as stalled, connected(server) as busy:
         stalled.sendall(HALF_A_REQUEST)
@@ -338,6 +361,26 @@ def test_500_stalled_handshakes_hinder_nobody(certificates: Certificates) -> Non
             connection.sendall(b"\x16\x03\x01\x02\x00")
         assert handshake(server, certificates)[0] == 200
         assert threading.active_count() == threads
+
+
+def test_a_stalled_handshake_is_dropped(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.05)
+    tls = TLS(certificates.cert_file, certificates.key_file)
+    with serving(tls) as server, connected(server) as silent:
+        assert dropped(silent)
+
+
+def test_being_out_of_files_is_logged_once_a_minute() -> None:
+    sparing = server_module._Sparing()
+
+    def passes(created: float, message: str) -> bool:
+        return sparing.filter(logging.makeLogRecord({"msg": message, "created": created}))
+
+    full = "socket.accept() out of system resource"
+    assert [passes(now, full) for now in (1.0, 2.0, 60.9, 61.0, 62.0)] == [1, 0, 0, 1, 0]
+    assert passes(62.0, "anything else")
 
 
 def test_turning_tls_on_takes_a_restart(server: Server, certificates: Certificates) -> None:

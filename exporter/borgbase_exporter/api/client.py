@@ -71,7 +71,7 @@ class Answer:
 
     def root(self, name: str, kind: type[T]) -> T:
         """Decode a root field; raise AuthError or GraphQLError where it is null or misshapen."""
-        said = "; ".join(self.errors[:3])
+        said = _said(self.errors)
         raw = self.data.get(name, _NULL)
         if raw == _NULL:
             if _AUTH.search(said):
@@ -85,6 +85,10 @@ class Answer:
 
 _NULL = msgspec.Raw(b"null")
 _TRUE = msgspec.Raw(b"true")
+
+
+def _said(errors: Sequence[str]) -> str:
+    return "; ".join(list(dict.fromkeys(errors))[:3])
 
 
 class _Envelope(msgspec.Struct):
@@ -145,7 +149,7 @@ class Client:
         missing: frozenset[str],
     ) -> None:
         """Raise unless the answer is one to an authenticated query."""
-        said = "; ".join(errors[:3]) or "it says so without an explanation"
+        said = _said(errors) or "it says so without an explanation"
         if data is None:
             refusal = _RefusedError(errors)
             if _unknown_fields(errors):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import socket
 import sys
 import threading
@@ -27,9 +29,10 @@ ANSWER_SECONDS = 60.0
 MAX_CONNECTIONS = 800
 """With more than that, the one that has been waiting longest is dropped: a scrape takes
 milliseconds, so it is never the oldest. Below the 1,024 files that a process may have open."""
-BACKLOG = 1024
+BACKLOG = 128
 STOP_SECONDS = 0.5
 """How long answers under way may take once the server is to stop."""
+SPARING_SECONDS = 60.0
 SWITCH_SECONDS = 0.0002
 """How long a thread that computes may keep the interpreter from others: a large answer takes it a
 dozen times, and a poll that is being decoded and rendered would keep it for 5 ms each time."""
@@ -50,7 +53,10 @@ class Connection(H11Protocol):
         """Take a connection, if need be in the place of the one that is stalled the longest."""
         super().connection_made(transport)
         if len(self.opened) >= MAX_CONNECTIONS:
-            next(iter(self.opened)).transport.abort()
+            # Aborting takes effect later: the next one needs another victim.
+            victim = next(iter(self.opened))
+            del self.opened[victim]
+            victim.transport.abort()
         self.progressed(REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -68,6 +74,31 @@ class Connection(H11Protocol):
             self.opened.pop(self, None)
             self.opened[self] = None
             self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose TLS handshakes have no more time than requests: uvicorn has no say."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        if kwargs.get("ssl"):
+            kwargs["ssl_handshake_timeout"] = REQUEST_SECONDS
+        return await super().create_server(*args, **kwargs)
+
+
+class _Sparing(logging.Filter):
+    """Lets a record of the event loop pass once a minute: out of files, it repeats itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "out of system resource" not in record.getMessage():
+            return True
+        due = record.created - self._last >= SPARING_SECONDS
+        if due:
+            self._last = record.created
+        return due
 
 
 class Server:
@@ -111,9 +142,7 @@ class Server:
             )
         )
         # Signals are the main thread's: uvicorn in charge of them would exit with their status.
-        self._thread = threading.Thread(
-            target=self._server.run, args=(self._sockets,), name="web", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     @property
     def alive(self) -> bool:
@@ -126,9 +155,16 @@ class Server:
             self._context.configure(tls)
         return (self._context is None) == (tls is None)
 
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(self._server.serve(self._sockets))
+
     def start(self) -> None:
         """Serve until stopped."""
         sys.setswitchinterval(SWITCH_SECONDS)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        logging.getLogger("asyncio").addFilter(_Sparing())
         self._thread.start()
 
     def stop(self) -> None:
