@@ -172,7 +172,6 @@ class AccountStatus:
     last_poll: float | None = None
     last_success: float | None = None
     duration: float | None = None
-    next_poll: float | None = None
     token_problem: str = ""
     """Why the token could not be read before the last poll, in words."""
     token_expires: float | None = None

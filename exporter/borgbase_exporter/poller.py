@@ -113,7 +113,6 @@ class Poller:
             last_poll=now,
             last_success=now if status.up else status.last_success,
             duration=duration,
-            next_poll=now + delay,
             token_problem=str(token_error or ""),
         )
         self._publish(self.status)
