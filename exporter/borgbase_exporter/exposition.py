@@ -200,12 +200,11 @@ def _lines(metric: Metric[S], subjects: Iterable[tuple[str, S]]) -> Iterator[str
 
 
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    return ",".join(
-        f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)
-    )
+    return ",".join(f'{name}="{escaped(value)}"' for name, value in zip(names, values, strict=True))
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Return a label's value as it stands between quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from borgbase_exporter.exposition import OPENMETRICS
+from borgbase_exporter.exposition import OPENMETRICS, escaped
 from borgbase_exporter.metrics import ACCOUNT, REPO, Metric
 
 DAY = 86_400
@@ -138,11 +138,7 @@ def lines(
     name: str, labels: Mapping[str, str], series: Series, unit: float, grid: Grid
 ) -> Iterator[bytes]:
     """Give the samples of a series, a day at a time."""
-    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items() if value)
+    pairs = ",".join(f'{label}="{escaped(value)}"' for label, value in labels.items() if value)
     for day, value in series:
         # Joining is what makes hundreds of samples as cheap as one.
         yield f"{name}{{{pairs}}} {round(value * unit)}".encode().join(grid.stamps(day))
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -182,7 +182,7 @@ class _RefusedError(GraphQLError):
 
 def _envelope(reply: Reply) -> _Envelope:
     try:
-        return msgspec.json.decode(_mended(reply.body), type=_Envelope)
+        return _decoded(reply.body)
     except msgspec.ValidationError as error:
         raise _foreign(reply, str(error)) from None
     except UNREADABLE as error:
@@ -211,11 +211,17 @@ def _bad_status(reply: Reply) -> HTTPStatusError:
     return HTTPStatusError(f"the API answered with HTTP {reply.status}")
 
 
-def _mended(body: bytes) -> bytes:
-    r"""Replace lone surrogates (`\ud800`), which JSON can spell and UTF-8 cannot."""
-    if not _SURROGATE.search(body):
-        return body
-    return _ESCAPE.sub(lambda m: rb"\ufffd" if m["lone"] else m[0], body)
+def _decoded(body: bytes) -> _Envelope:
+    r"""Decode, if need be without lone surrogates (`\ud800`): JSON can spell them, UTF-8 cannot."""
+    try:
+        return msgspec.json.decode(body, type=_Envelope)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not _SURROGATE.search(body):
+            raise
+    mended = _ESCAPE.sub(lambda m: rb"\ufffd" if m["lone"] else m[0], body)
+    return msgspec.json.decode(mended, type=_Envelope)
 
 
 def _messages(errors: msgspec.Raw) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import socket
@@ -162,6 +163,10 @@ class Server:
     def start(self) -> None:
         """Serve until stopped."""
         sys.setswitchinterval(SWITCH_SECONDS)
+        # What the start has made stays for good; walking through it, a full collection of garbage
+        # would keep a scrape waiting for 20 ms.
+        gc.collect()
+        gc.freeze()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         logging.getLogger("asyncio").addFilter(_Sparing())
