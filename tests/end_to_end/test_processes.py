@@ -1,7 +1,6 @@
 """Starting and stopping, for good and bad, and what is served in between."""
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -68,7 +67,7 @@ def test_sigterm_ends_it_in_the_middle_of_a_poll_with_clients_connected(tmp_path
         api = stack.enter_context(silence())
         url = f"http://127.0.0.1:{api.getsockname()[1]}/graphql"
         running = stack.enter_context(
-            exporter(tmp_path, "--api.url", url, BORGBASE_TOKEN=SOME_TOKEN)
+            exporter(tmp_path, "--api.url", url, "--poll.timeout=1h", BORGBASE_TOKEN=SOME_TOKEN)
         )
         polling, _ = api.accept()
         stack.enter_context(polling)
@@ -79,13 +78,11 @@ def test_sigterm_ends_it_in_the_middle_of_a_poll_with_clients_connected(tmp_path
             client.sendall(request)
         assert client.recv(12) == b"HTTP/1.1 200"
 
-        begun = time.monotonic()
+        # Neither the poll nor the clients end by themselves, so nothing is waited for.
         running.process.terminate()
         status = running.process.wait(30)
-        seconds = time.monotonic() - begun
 
     assert status == 0
-    assert seconds < 1
     assert running.log.count("msg=stopping") == 1
 
 
