@@ -20,7 +20,7 @@ from dataclasses import replace
 from borgbase_exporter import __version__, logs, webconfig
 from borgbase_exporter.api.client import connect
 from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.config import PROGRAM, Config, ConfigError, load
+from borgbase_exporter.config import PROGRAM, Address, Config, ConfigError, load
 from borgbase_exporter.credentials import AccountTokens, GivenToken, OneToken, TokenSource
 from borgbase_exporter.errors import TokenError
 from borgbase_exporter.exposition import Pages, Renderer
@@ -130,7 +130,7 @@ def serve(config: Config) -> int:
             log.info(
                 "listening",
                 extra={
-                    "address": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                    "address": Address(host, port),
                     "tls": bool(config.web.tls),
                     "users": len(config.web.users),
                 },

@@ -47,7 +47,7 @@ class Collector:
         return Collected(
             part,
             skipped,
-            error=GraphQLError("; ".join(answer.errors[:3])) if answer.errors else None,
+            error=GraphQLError(answer.said) if answer.errors else None,
             whole=not answer.errors or not answer.lost,
             gaps=self.document.gaps(answer.missing),
             missing=frozenset() if answer.guessed else answer.missing,

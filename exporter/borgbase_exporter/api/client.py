@@ -65,18 +65,22 @@ class Answer:
     guessed: bool = False
 
     @property
+    def said(self) -> str:
+        """What the API says went wrong, in short."""
+        return _said(self.errors)
+
+    @property
     def lost(self) -> bool:
         """Whether a root field came as null."""
         return _NULL in self.data.values()
 
     def root(self, name: str, kind: type[T]) -> T:
         """Decode a root field; raise AuthError or GraphQLError where it is null or misshapen."""
-        said = _said(self.errors)
         raw = self.data.get(name, _NULL)
         if raw == _NULL:
-            if _AUTH.search(said):
-                raise AuthError(f"the token may not ask for {name}: {said}")
-            raise GraphQLError(f"the API gives no {name}: {said or 'null without an error'}")
+            if _AUTH.search(self.said):
+                raise AuthError(f"the token may not ask for {name}: {self.said}")
+            raise GraphQLError(f"the API gives no {name}: {self.said or 'null without an error'}")
         try:
             return msgspec.json.decode(raw, type=kind, strict=False)
         except UNREADABLE as error:
@@ -176,7 +180,7 @@ class _RefusedError(GraphQLError):
     """A query that does not fit the API's schema."""
 
     def __init__(self, messages: Sequence[str]) -> None:
-        super().__init__("; ".join(messages[:3]))
+        super().__init__(_said(messages))
         self.messages = messages
 
 

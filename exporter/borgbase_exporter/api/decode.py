@@ -33,7 +33,7 @@ read off the public clients of the API."""
 
 PERMISSIONS = {"RO": "read_only", "FA": "full_access", "CO": "create_only"}
 
-Node = TypeVar("Node", bound="_Node")
+Node = TypeVar("Node", bound=msgspec.Struct)
 Fact = TypeVar("Fact")
 HUGE = 1e18
 """No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the
@@ -126,7 +126,7 @@ def repos(answer: Answer) -> tuple[RepoList, int]:
     if not entries and "Query.isAuthenticated" in answer.missing:
         # An invalid token gives an empty list, too, and nothing here tells the two apart.
         raise GraphQLError("the list of repos is empty, and the API does not say who asks")
-    found, skipped = _readable(entries, _Repo, _repo, lambda repo: repo.id)
+    found, skipped = readable(entries, _Repo, _repo, lambda repo: repo.id)
     return RepoList(found, complete=not skipped and not answer.errors), skipped
 
 
@@ -149,18 +149,18 @@ def account(answer: Answer) -> tuple[Account, int]:
 def ssh_keys(answer: Answer) -> tuple[SSHKeyList, int]:
     """Decode the answer to SSH_KEYS."""
     entries = answer.root("sshList", Entries)
-    found, skipped = _readable(entries, _SSHKey, _ssh_key, lambda key: key.id)
+    found, skipped = readable(entries, _SSHKey, _ssh_key, lambda key: key.id)
     return SSHKeyList(found, length=len(entries)), skipped
 
 
 def tokens(answer: Answer) -> tuple[APITokenList, int]:
     """Decode the answer to TOKENS."""
     entries = answer.root("me", _TokenOwner).jwttoken_set
-    found, skipped = _readable(entries, _APIToken, _api_token, lambda token: token.id)
+    found, skipped = readable(entries, _APIToken, _api_token, lambda token: token.id)
     return APITokenList(found, complete=not skipped and not answer.errors), skipped
 
 
-def _readable(
+def readable(
     entries: Iterable[msgspec.Raw],
     kind: type[Node],
     convert: Callable[[Node], Fact],
@@ -231,7 +231,7 @@ def _api_token(node: _APIToken) -> APIToken:
 
 def _newest_overage(answer: Answer) -> tuple[_Overage | None, int]:
     rows = _optional(answer, "overageList", Entries)
-    found, skipped = _readable(rows or (), _Overage, lambda row: row, id)
+    found, skipped = readable(rows or (), _Overage, lambda row: row, id)
     return max(found, key=lambda row: row.date, default=None), skipped
 
 

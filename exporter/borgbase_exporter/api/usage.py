@@ -9,12 +9,11 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
 
 import msgspec
 
-from borgbase_exporter.api.client import UNREADABLE, Answer
-from borgbase_exporter.api.decode import GIGABYTE, Entries, Size
+from borgbase_exporter.api.client import Answer
+from borgbase_exporter.api.decode import GIGABYTE, Entries, Size, readable
 from borgbase_exporter.api.documents import AUTHENTICATED, Document, Field
 
 Days = dict[int, float]
@@ -59,13 +58,13 @@ def usage_days(answer: Answer, number: int) -> Days:
 
     Rows that cannot be read are left out. Raises a PollError when there is no list.
     """
-    rows = _readable(answer.root(_alias(number), Entries), _Usage)
+    rows, _ = readable(answer.root(_alias(number), Entries), _Usage, lambda row: row, id)
     return {_day(row.date): row.disk_usage for row in rows}
 
 
 def billed_days(answer: Answer) -> Days:
     """Decode the answer to BILLED, in bytes, in the same way."""
-    rows = _readable(answer.root("overageList", Entries), _Billed)
+    rows, _ = readable(answer.root("overageList", Entries), _Billed, lambda row: row, id)
     return {_day(row.date): row.used_gb * GIGABYTE for row in rows}
 
 
@@ -85,17 +84,3 @@ class _Usage(msgspec.Struct, rename="camel"):
 class _Billed(msgspec.Struct, rename="camel"):
     date: date
     used_gb: Size
-
-
-Row = TypeVar("Row", _Usage, _Billed)
-
-
-def _readable(entries: Entries, kind: type[Row]) -> list[Row]:
-    decoder = msgspec.json.Decoder(kind, strict=False)
-    found = []
-    for entry in entries:
-        try:
-            found.append(decoder.decode(entry))
-        except UNREADABLE:
-            continue
-    return found

@@ -102,6 +102,10 @@ class _Sparing(logging.Filter):
         return due
 
 
+_SPARING = _Sparing()
+"""One for all servers of the process: a logger takes the same filter only once."""
+
+
 class Server:
     """Serves an application on some addresses; raises OSError where one cannot be had."""
 
@@ -169,7 +173,7 @@ class Server:
         gc.freeze()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        logging.getLogger("asyncio").addFilter(_Sparing())
+        logging.getLogger("asyncio").addFilter(_SPARING)
         self._thread.start()
 
     def stop(self) -> None:
