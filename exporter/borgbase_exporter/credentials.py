@@ -126,7 +126,7 @@ def expiration(token: str) -> float | None:
     try:
         _header, payload, _signature = token.split(".")
         padded = payload + "=" * (-len(payload) % 4)
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims)
+        claims = _CLAIMS.decode(base64.urlsafe_b64decode(padded))
     except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError):
         return None
     return claims.exp
@@ -134,6 +134,10 @@ def expiration(token: str) -> float | None:
 
 class _Claims(msgspec.Struct):
     exp: float | None = None
+
+
+_CLAIMS = msgspec.json.Decoder(_Claims)
+"""Made once, by one thread: msgspec is not safe while it works a new type out."""
 
 
 def _checked(content: str, origin: str) -> str:

@@ -100,6 +100,10 @@ class _Envelope(msgspec.Struct):
     errors: msgspec.Raw = _NULL
 
 
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+"""Made once, by one thread: msgspec is not safe while it works a new type out."""
+
+
 class Client:
     """Runs documents for one account with one token."""
 
@@ -218,14 +222,14 @@ def _bad_status(reply: Reply) -> HTTPStatusError:
 def _decoded(body: bytes) -> _Envelope:
     r"""Decode, if need be without lone surrogates (`\ud800`): JSON can spell them, UTF-8 cannot."""
     try:
-        return msgspec.json.decode(body, type=_Envelope)
+        return _ENVELOPE.decode(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         if not _SURROGATE.search(body):
             raise
     mended = _ESCAPE.sub(lambda m: rb"\ufffd" if m["lone"] else m[0], body)
-    return msgspec.json.decode(mended, type=_Envelope)
+    return _ENVELOPE.decode(mended)
 
 
 def _messages(errors: msgspec.Raw) -> list[str]:

@@ -120,6 +120,11 @@ class _TokenOwner(_Node):
     jwttoken_set: Entries
 
 
+# msgspec works a type out when it first meets it; two threads that do so at once crash the process.
+for _kind in (_Repo, _Me, _Overage, _SSHKey, _APIToken, _TokenOwner):
+    msgspec.json.Decoder(_kind)
+
+
 def repos(answer: Answer) -> tuple[RepoList, int]:
     """Decode the answer to REPOS; return the repos and how many entries were skipped."""
     entries = answer.root("repoList", Entries)
