@@ -21,6 +21,7 @@ ROOMS = {
     "webconfig": "text",
     "config": "errors credentials text webconfig",
     "api": "model errors text",
+    "diagnosis": "model text",
     "collectors": "model errors api",
     "poller": "model errors credentials api collectors",
     "state": "model",
@@ -29,8 +30,8 @@ ROOMS = {
     "web": "webconfig exposition",
     "loops": "model errors credentials poller",
     "history": "metrics exposition",
-    "report": "model",
-    "backfill": "model errors text credentials config api history report",
+    "report": "model text diagnosis",
+    "backfill": "model errors text credentials config api history diagnosis",
     "cli": "all",
     "__main__": "cli",
 }

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from borgbase_exporter.diagnosis import Finding, Problem, examine
 from borgbase_exporter.model import (
     Account,
     AccountStatus,
@@ -18,14 +19,8 @@ from borgbase_exporter.model import (
     Repo,
     RepoList,
 )
-from borgbase_exporter.report import (
-    DAY,
-    Finding,
-    Problem,
-    examine,
-    print_json,
-    print_tables,
-)
+from borgbase_exporter.report import print_json, print_tables
+from borgbase_exporter.text import DAY
 from tests.facts import NOW, collector, status
 
 FINE_REPO = Repo("1", "fine", usage=80.0, quota=100.0, last_modified=NOW - 10, inactivity_limit=DAY)

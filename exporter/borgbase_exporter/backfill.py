@@ -31,6 +31,7 @@ from borgbase_exporter.api.documents import REPOS, Document
 from borgbase_exporter.api.usage import BILLED, Days, billed_days, usage, usage_days
 from borgbase_exporter.config import MAX_QUOTED, PROGRAM, Backfill, Config, Moment
 from borgbase_exporter.credentials import AccountTokens
+from borgbase_exporter.diagnosis import ADVICE, RETRY
 from borgbase_exporter.errors import AuthError, GraphQLError, PollError, RedirectError, TLSError
 from borgbase_exporter.history import (
     DAY,
@@ -44,7 +45,6 @@ from borgbase_exporter.history import (
     lines,
 )
 from borgbase_exporter.model import Repo
-from borgbase_exporter.report import ADVICE, RETRY
 from borgbase_exporter.text import redacted
 
 BATCH = 50

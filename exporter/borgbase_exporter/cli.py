@@ -224,7 +224,7 @@ def _signals() -> Iterator[Callable[[float], set[signal.Signals]]]:
 
 def check(config: Config) -> int:
     """Poll once, print what was found, and return 0 only if all is well."""
-    from borgbase_exporter import report  # noqa: PLC0415  # rich is slow to import
+    from borgbase_exporter import diagnosis, report  # noqa: PLC0415  # rich is slow to import
 
     try:
         sources = _tokens(config).sources()
@@ -241,7 +241,7 @@ def check(config: Config) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal knows a check mark
     findings = [
-        report.examine(poller.status, sources[poller.status.name].origin, time.time())
+        diagnosis.examine(poller.status, sources[poller.status.name].origin, time.time())
         for poller in pollers
     ]
     report.print_json(findings) if config.json else report.print_tables(findings)

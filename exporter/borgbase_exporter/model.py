@@ -37,6 +37,11 @@ class Repo:
     access_mode: str | None = None
     server: str | None = None
 
+    @property
+    def fill(self) -> float | None:
+        """The share of its quota that a repo uses, 1 being all of it."""
+        return self.usage / self.quota if self.usage is not None and self.quota else None
+
 
 @dataclass(frozen=True, slots=True)
 class RepoList:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+
+DAY = 86_400
 
 MAX_MESSAGE = 300
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -18,3 +21,21 @@ def redacted(text: str, secret: str) -> str:
 def shown(text: str) -> str:
     """Return text that UTF-8 can carry: undecodable bytes of a file's name become U+FFFD."""
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def when(moment: float, now: float) -> str:
+    """Spell a Unix timestamp as its date and how far off it is."""
+    try:
+        date = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError):
+        date = "at an odd time"
+    gap = abs(moment - now)
+    return f"{date} (in {span(gap)})" if moment >= now else f"{date} ({span(gap)} ago)"
+
+
+def span(seconds: float) -> str:
+    """Spell a span in its largest fitting unit, as people say it."""
+    for unit, name in ((DAY, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit or (unit == DAY and seconds >= unit):
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
