@@ -31,6 +31,7 @@ from borgbase_exporter.collectors import COLLECTORS
 from borgbase_exporter.credentials import GivenToken
 from borgbase_exporter.errors import HTTPStatusError, PollError
 from borgbase_exporter.exposition import OPENMETRICS, Page, Renderer
+from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.poller import Poller, Schedule
 from borgbase_exporter.simulator import SimulatedAccount
 from borgbase_exporter.simulator.schema import Drift, Edition
@@ -137,14 +138,18 @@ class _Exporter:
             GivenToken("the history", account.token),
             COLLECTORS,
             connect,
-            self._state.put,
+            self._put,
             Schedule(self._history.interval, timeout=30.0),
             clock=self._history.clock,
             monotonic=self._history.clock,
             jitter=lambda: 1.0,
         )
-        self._state.put(poller.status)
+        self._put(poller.status)
         return poller
+
+    def _put(self, status: AccountStatus) -> None:
+        self._state.put(status)
+        self._state.show()
 
     def _take_time(self) -> None:
         self._history.clock.now += self._latency.uniform(0.05, 0.4)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.state import State
+from borgbase_exporter.state import LONGEST_REST, State
 from tests.facts import status
 
 Accounts = Mapping[str, AccountStatus]
@@ -30,12 +30,15 @@ def test_what_is_rendered_and_what_is_known_change_together() -> None:
     state = State(names, never, Clock())
     assert state.view().rendered == " at 100"
     state.put(status("a"))
+    state.show()
     before = state.view()
     state.put(status("b"))
+    state.show()
     assert before.rendered == "a at 100"
     assert list(before.accounts) == ["a"]
     assert state.view().rendered == "a,b at 100"
     state.remove("a")
+    state.show()
     assert state.view().rendered == "b at 100"
     assert list(state.view().accounts) == ["b"]
 
@@ -59,10 +62,85 @@ def test_where_rendering_fails_the_old_bytes_stay(caplog: pytest.LogCaptureFixtu
 
     state = State(fragile, never, Clock())
     state.put(status("good"))
+    state.show()
     state.put(status("bad"))
+    state.show()
     assert state.view().rendered == "good at 100"
     assert "cannot be rendered" in caplog.text
     assert state.stale
     state.put(status("better"))
+    state.show()
     assert state.view().rendered == "good,better at 100"
     assert not state.stale
+
+
+class Work:
+    """Renderings that take a second each, and somebody who sleeps without losing time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.renderings = 0
+        self.slept: list[float] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def render(self, accounts: Accounts, _now: float) -> str:
+        self.renderings += 1
+        self.now += 1.0
+        return ",".join(accounts)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        self.meanwhile()
+
+
+def test_polls_that_end_together_share_a_rendering() -> None:
+    work = Work()
+    state = State(work.render, never, Clock(), monotonic=lambda: work.now, sleep=work.sleep)
+    state.put(status("a"))
+    state.settle()
+    assert work.slept == [0.0]
+
+    def more() -> None:
+        state.put(status("c"))
+
+    work.meanwhile = more
+    state.put(status("b"))
+    state.settle()
+    assert state.view().rendered == "a,b,c"
+    assert work.slept == [0.0, LONGEST_REST]
+    state.settle()
+    state.show()
+    assert work.renderings == 3
+
+
+def test_nobody_rests_who_asks_after_a_while() -> None:
+    work = Work()
+    state = State(work.render, never, Clock(), monotonic=lambda: work.now, sleep=work.sleep)
+    state.put(status("a"))
+    state.settle()
+    work.now += LONGEST_REST
+    state.put(status("b"))
+    state.settle()
+    assert work.slept == [0.0, 0.0]
+
+
+def test_a_reader_does_not_wait_for_somebody_who_rests() -> None:
+    clock, work = Clock(), Work()
+    state = State(
+        work.render,
+        lambda _, now: 150.0 if now < 150.0 else float("inf"),
+        clock,
+        monotonic=lambda: work.now,
+        sleep=work.sleep,
+    )
+    seen: list[str] = []
+
+    def read() -> None:
+        clock.now = 150.0
+        seen.append(state.view().rendered)
+
+    work.meanwhile = read
+    state.put(status("a"))
+    state.settle()
+    assert seen == ["a"]

@@ -106,11 +106,11 @@ def serve(config: Config) -> int:
     """Poll and serve until a signal ends it."""
     renderer = Renderer(config.max_age)
     state = State(renderer.render, renderer.expiry, time.time)
-    loops = Loops(_tokens(config), functools.partial(poller, config), state.put, state.remove)
+    loops = Loops(_tokens(config), functools.partial(poller, config), state)
     app = App(
         lambda: state.view().rendered,
         healthy=lambda: healthy(loops, state),
-        ready=lambda: ready(loops),
+        ready=lambda: ready(state),
         telemetry_path=config.telemetry_path,
         open_probes=config.open_probes,
     )
@@ -181,10 +181,15 @@ def healthy(loops: Loops, state: State[Pages]) -> Health:
     return _health(troubles)
 
 
-def ready(loops: Loops) -> Health:
-    """Tell whether there are accounts, and each has been polled."""
-    troubles = [f"account {a}: the first poll has not ended yet" for a in loops.waiting()]
-    return _health(["there is no account to poll"] if loops.empty else troubles)
+def ready(state: State[Pages]) -> Health:
+    """Tell whether there are accounts, and what came of the first poll of each shows."""
+    accounts = state.view().accounts
+    troubles = [
+        f"account {status.name}: the first poll has not ended yet"
+        for status in accounts.values()
+        if not status.polls
+    ]
+    return _health(troubles if accounts else ["there is no account to poll"])
 
 
 def _health(troubles: Sequence[str]) -> Health:

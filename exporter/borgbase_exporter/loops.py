@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from borgbase_exporter.credentials import AccountTokens, TokenFile, TokenSource
 from borgbase_exporter.errors import TokenError
@@ -16,20 +17,34 @@ log = logging.getLogger(__name__)
 Publish = Callable[[AccountStatus], None]
 
 
+class Board(Protocol):
+    """Where the accounts' statuses go: noted at once, shown together."""
+
+    def put(self, status: AccountStatus) -> None:
+        """Take note of an account's status."""
+
+    def remove(self, account: str) -> None:
+        """Take note that an account is gone."""
+
+    def show(self) -> None:
+        """Show what has changed, now."""
+
+    def settle(self) -> None:
+        """Show what has changed, soon, and return when it shows."""
+
+
 class Loops:
-    """Runs the loops; `make` gives the poller of an account, `put` and `remove` its status."""
+    """Runs the loops; `make` gives the poller of an account."""
 
     def __init__(
         self,
         tokens: AccountTokens,
         make: Callable[[str, TokenSource, Publish], Poller],
-        put: Publish,
-        remove: Callable[[str], None],
+        board: Board,
     ) -> None:
         self._tokens = tokens
         self._make = make
-        self._put = put
-        self._remove = remove
+        self._board = board
         self._lock = threading.Lock()
         self._loops: dict[str, _Loop] = {}
         self._complaint = ""
@@ -52,12 +67,16 @@ class Loops:
         for account in self._loops.keys() - sources.keys():
             with self._lock:
                 self._loops.pop(account).stop()
-                self._remove(account)
+                self._board.remove(account)
             log.info("the account is gone", extra={"account": account})
-        for account in sources.keys() - self._loops.keys():
-            self._start(account, sources[account])
+        begun = [
+            self._made(account, sources[account]) for account in sources.keys() - self._loops.keys()
+        ]
+        self._board.show()
+        for loop in begun:
+            loop.start()
 
-    def _start(self, account: str, source: TokenSource) -> None:
+    def _made(self, account: str, source: TokenSource) -> _Loop:
         if isinstance(source, TokenFile) and source.exposed and source not in self._exposed:
             self._exposed.add(source)
             log.warning(
@@ -69,13 +88,15 @@ class Loops:
         def publish(status: AccountStatus) -> None:
             # A poll under way when its account goes must not bring the account back.
             with self._lock:
-                if self._loops.get(account) is loop:
-                    self._put(status)
+                if self._loops.get(account) is not loop:
+                    return
+                self._board.put(status)
+            self._board.settle()
 
         loop = _Loop(self._make(account, source, publish))
         self._loops[account] = loop
-        publish(loop.poller.status)
-        loop.start()
+        self._board.put(loop.poller.status)
+        return loop
 
     def poll_now(self) -> None:
         """Have every account polled at once."""
@@ -94,15 +115,6 @@ class Loops:
             log.error("the poll loop is dead or stuck", extra={"account": account})
         self._stuck = set(stuck)
         return stuck
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is no account at all."""
-        return not self._loops
-
-    def waiting(self) -> list[str]:
-        """Return the accounts whose first poll has not ended yet."""
-        return [name for name, loop in list(self._loops.items()) if not loop.poller.status.polls]
 
 
 class _Loop:

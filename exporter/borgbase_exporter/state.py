@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,6 +15,10 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 Accounts = Mapping[str, AccountStatus]
+REST = 20
+"""How many times as long as a rendering to rest after it: polls take a twentieth of a core."""
+LONGEST_REST = 5.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,9 @@ class State(Generic[R]):
 
     `render` makes the bytes that are served from the accounts at a moment, and `expiry` tells
     when time alone will change them. Where rendering fails the old bytes stay.
+
+    All accounts are rendered together, so those whose polls end close to one another share a
+    rendering: else the work of a round of polls would grow with the square of the accounts.
     """
 
     def __init__(
@@ -37,11 +45,21 @@ class State(Generic[R]):
         render: Callable[[Accounts, float], R],
         expiry: Callable[[Accounts, float], float],
         clock: Callable[[], float],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._render = render
         self._expiry = expiry
         self._clock = clock
-        self._lock = threading.Lock()
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._turn = threading.Lock()
+        """Of the one who renders next, and rests before; the others wait for that."""
+        self._rendering = threading.Lock()
+        self._noting = threading.Lock()
+        self._changes: dict[str, AccountStatus | None] = {}
+        self._rested = float("-inf")
         self.stale = False
         """Whether the newest view could not be rendered, so that an older one is shown."""
         self._view = self._make({})
@@ -49,27 +67,45 @@ class State(Generic[R]):
     def view(self) -> View[R]:
         """Return the view as it is now."""
         if self._clock() >= self._view.expires:
-            with self._lock:
-                self._swap(self._view.accounts)
+            self._swap()
         return self._view
 
     def put(self, status: AccountStatus) -> None:
-        """Replace what is known of an account."""
-        with self._lock:
-            self._swap({**self._view.accounts, status.name: status})
+        """Take note of what is known of an account; it shows with the next rendering."""
+        with self._noting:
+            self._changes[status.name] = status
 
     def remove(self, account: str) -> None:
-        """Forget an account."""
-        with self._lock:
-            self._swap({n: s for n, s in self._view.accounts.items() if n != account})
+        """Take note that an account is gone."""
+        with self._noting:
+            self._changes[account] = None
 
-    def _swap(self, accounts: Accounts) -> None:
-        try:
-            self._view = self._make(accounts)
-            self.stale = False
-        except Exception:
-            self.stale = True
-            log.exception("a defect, please report it: the metrics cannot be rendered")
+    def show(self) -> None:
+        """Render what has changed, now."""
+        if self._changes:
+            self._swap()
+
+    def settle(self) -> None:
+        """See to it that what has changed shows, after a rest if there was a rendering just now."""
+        with self._turn:
+            if self._changes:
+                self._sleep(max(0.0, self._rested - self._monotonic()))
+                self._swap()
+
+    def _swap(self) -> None:
+        with self._rendering:
+            with self._noting:
+                changes, self._changes = self._changes, {}
+            accounts = {n: s for n, s in {**self._view.accounts, **changes}.items() if s}
+            begun = self._monotonic()
+            try:
+                self._view = self._make(accounts)
+                self.stale = False
+            except Exception:
+                self.stale = True
+                log.exception("a defect, please report it: the metrics cannot be rendered")
+            ended = self._monotonic()
+            self._rested = ended + min(REST * (ended - begun), LONGEST_REST)
 
     def _make(self, accounts: Accounts) -> View[R]:
         now = self._clock()

@@ -21,6 +21,7 @@ from borgbase_exporter.collectors import COLLECTORS
 from borgbase_exporter.config import API
 from borgbase_exporter.credentials import GivenToken
 from borgbase_exporter.exposition import FORMATS, Format, Renderer
+from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.poller import Poller, Schedule
 from borgbase_exporter.state import State
 from tests.canary import CANARY, betrays
@@ -107,11 +108,16 @@ class Bench:
             GivenToken("a test", CANARY),
             COLLECTORS,
             client or (lambda token: connect(self.api, self.seconds, token)),
-            self.state.put,
+            self.put,
             Schedule(INTERVAL, SHORT),
             jitter=lambda: 1.0,
         )
-        self.state.put(self.poller.status)
+        self.put(self.poller.status)
+
+    def put(self, status: AccountStatus) -> None:
+        """Show a status."""
+        self.state.put(status)
+        self.state.show()
 
     def poll(self) -> float:
         """Poll; fail when the poll does not end."""
