@@ -1,4 +1,4 @@
-"""`programs` finds, fetches and shares programs: shown with a stand-in for apt-get and dpkg."""
+"""`programs` finds, fetches, builds and shares programs: shown with stand-ins for its tools."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,18 +29,36 @@ test -s "$2" && mkdir -p "$3/usr/bin" && echo >"$3/usr/bin/promtool"
 echo "<<</usr/share/prometheus/alertmanager>>>" >"$3/usr/bin/prometheus-alertmanager"
 test -z "$TORN" || { echo "dpkg: unexpected end of file" >&2; exit 2; }
 """
+# Has one module's sources; keeps a log of what it was asked, where, and with which settings.
+GO = """\
+#!/bin/sh
+here=$(dirname "$0")
+echo "$1 $PWD $CGO_ENABLED $GOFLAGS $GOWORK" >>"$here/asked"
+echo "go: downloading all sorts of things" >&2
+test -z "$OFFLINE" || { echo "go: no such host" >&2; exit 1; }
+case $* in
+"mod download -json helm.sh/helm/v3@v"*)
+  mkdir -p "$here/helm-sources" && echo "{\\"Dir\\": \\"$here/helm-sources\\"}" ;;
+"mod download "*) ;;
+"build -trimpath -ldflags=-s -w -o "*" ./cmd/helm")
+  mkdir -p "$(dirname "$5")" && echo >"$5"
+  test -z "$TORN" || { echo "link: no space left on device" >&2; exit 1; } ;;
+*) exit 64 ;;
+esac
+"""
 
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in (("apt-get", APT_GET), ("dpkg", DPKG)):
+    for name, text in (("apt-get", APT_GET), ("dpkg", DPKG), ("go", GO)):
         _command(folder / name, text)
-    for name in ("sed", "dirname", "touch", "mkdir"):
+    for name in ("sed", "dirname", "touch", "mkdir", "env"):
         (folder / name).symlink_to(f"/bin/{name}")
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(programs, "CACHE", tmp_path / "cache")
+    programs._module.cache_clear()  # the others are kept by the cache's folder
     return folder
 
 
@@ -126,3 +144,58 @@ def test_alertmanagers_templates_are_looked_for_where_it_is_started(tools: Path)
     assert programs.root(path) == programs.CACHE / "prometheus-alertmanager"
     for _, absolute, relative in programs.RELOCATED.values():
         assert len(absolute) == len(relative)
+
+
+def test_go_builds_a_pinned_version_once_whatever_is_on_path(tools: Path) -> None:
+    _command(tools / "helm")
+    version = programs.MODULES["helm.sh/helm/v3"]
+    found = programs.program("helm")
+    assert found == programs.CACHE / f"go/helm-{version}/helm"
+    assert found.is_file()
+    settings = ["0", "-mod=readonly", "off"]
+    download = ["mod", "/", *settings]
+    assert asked(tools) == [*download, *download, "build", str(tools / "helm-sources"), *settings]
+    programs._built.cache_clear()
+    assert programs.program("helm") == found
+    assert asked(tools).count("build") == 1
+    assert [path.name for path in (programs.CACHE / "go").iterdir()] == [f"helm-{version}"]
+
+
+def test_concurrent_use_builds_once(tools: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: programs.program("helm"), range(8)))
+    assert len(found) == 1
+    assert asked(tools).count("build") == 1
+
+
+def test_a_failed_build_leaves_nothing_behind(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORN", "1")
+    for _ in range(2):
+        with pytest.raises(programs.UnavailableError, match=r"^helm cannot be built: link: no"):
+            programs.program("helm")
+    assert asked(tools).count("build") == 1
+    assert list((programs.CACHE / "go").iterdir()) == []
+    monkeypatch.delenv("TORN")
+    programs._built.cache_clear()
+    assert programs.program("helm").is_file()
+
+
+def test_a_modules_files_are_where_go_keeps_them(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert programs.require("helm.sh/helm/v3", programs.module) == tools / "helm-sources"
+    programs._module.cache_clear()
+    monkeypatch.setenv("OFFLINE", "1")
+    with pytest.raises(programs.UnavailableError, match=r"helm/v3 cannot be had: go: no such host"):
+        programs.module("helm.sh/helm/v3")
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_without_go_a_test_skips_but_fails_in_ci(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, ci: str
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    (tools / "go").unlink()
+    outcome = pytest.fail.Exception if ci else pytest.skip.Exception
+    with pytest.raises(outcome, match=r"^helm cannot be built: .*helm/v3 cannot be had: .*go.*No "):
+        programs.require("helm")
