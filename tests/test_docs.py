@@ -24,11 +24,25 @@ def test_the_metrics_page_names_every_metric_once() -> None:
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
     broken = [
-        f"{page.relative_to(ROOT)}: {target}"
+        f"{page.relative_to(ROOT)}: {target}{anchor}"
         for page in pages
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text("utf-8"))
-        if not (page.parent / target).exists()
+        for target, anchor in re.findall(
+            r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]+)?\)", page.read_text("utf-8")
+        )
+        if not _leads_somewhere(page.parent / target if target else page, anchor)
     ]
     assert broken == []
+
+
+def _leads_somewhere(page: Path, anchor: str) -> bool:
+    if not anchor:
+        return page.exists()
+    return page.is_file() and anchor[1:] in _anchors(page.read_text("utf-8"))
+
+
+def _anchors(text: str) -> set[str]:
+    """Return what GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
