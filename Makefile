@@ -8,10 +8,13 @@ export PYTHONPATH := exporter
 # Without a token, the built-in simulated account stands in for BorgBase.
 DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR)$(findstring --token,$(ARGS)),,--demo)
 
-.PHONY: run check test lint format docs previews bench soak lock clean
+.PHONY: run stack check test lint format docs previews bench soak lock clean
 
 run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" hands it flags
 	@exec $(BIN)/python -m borgbase_exporter serve $(DEMO) $(ARGS)
+
+stack: .venv/dev.stamp  ## the exporter with Prometheus and Alertmanager, without containers
+	@exec $(BIN)/python -m deploy.stack $(DEMO) $(ARGS)
 
 check: .venv/runtime.stamp  ## poll once and print what was found
 	@exec $(BIN)/python -m borgbase_exporter check $(DEMO) $(ARGS)
@@ -44,10 +47,12 @@ bench: .venv/dev.stamp  ## measure scrapes and polls against other exporters, in
 soak: .venv/dev.stamp  ## minutes of random faults and scrapes; ARGS="--minutes 3"
 	$(BIN)/python -m tests.soak $(ARGS)
 
+# Spelt with = signs: Renovate reads the commands from the files' headers, and understands no others.
+LOCK := uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml
 lock:  ## renew the locked versions; needs uv
-	uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml -o requirements.txt
-	uv pip compile --quiet --universal --generate-hashes --upgrade --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	uv pip compile --quiet --universal --generate-hashes --upgrade --group preview -c requirements-dev.txt pyproject.toml -o requirements-preview.txt
+	$(LOCK) --output-file=requirements.txt
+	$(LOCK) --group=dev --constraint=requirements.txt --output-file=requirements-dev.txt
+	$(LOCK) --group=preview --constraint=requirements-dev.txt --output-file=requirements-preview.txt
 
 clean:
 	rm -rf .venv .cache .coverage* htmlcov dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

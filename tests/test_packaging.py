@@ -1,10 +1,17 @@
-"""The wheel holds the package, all of it and nothing else; the locked versions come with hashes."""
+"""The wheel holds the package, all of it and nothing else, and works once installed.
 
+Whatever tells the version tells the same one; the locked versions come with hashes.
+"""
+
+import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
+from email.message import Message
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -13,7 +20,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from borgbase_exporter import __version__
+from tests import release
 from tests.end_to_end.processes import environment
+from tests.smoke import smoke
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "exporter" / "borgbase_exporter"
@@ -22,10 +31,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), cwd=ROOT)
-    (built,) = folder.iterdir()
-    return built
+    return _built("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +44,51 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     metadata = f"borgbase_exporter-{__version__}.dist-info"
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
+    names = {n for n in _contents(wheel) if not n.startswith(f"{metadata}/")}
 
     sources = {
         f"borgbase_exporter/{file.relative_to(PACKAGE).as_posix()}"
         for file in PACKAGE.rglob("*")
-        if file.suffix in {".py", ".graphql", ".typed"}
+        if file.is_file() and file.suffix != ".pyc"
     }
-    assert {n for n in names if not n.startswith(f"{metadata}/")} == sources
+    assert names == sources
     assert sources >= {
         "borgbase_exporter/py.typed",
         "borgbase_exporter/simulator/schema.graphql",
         "borgbase_exporter/__main__.py",
     }
-    assert f"{metadata}/licenses/LICENSE" in names
+    assert f"{metadata}/licenses/LICENSE" in _contents(wheel)
+
+
+def test_the_sdist_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(_built("sdist", ROOT, tmp_path / "sdist")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / f"borgbase_exporter-{__version__}"
+
+    assert _contents(_built("wheel", unpacked, tmp_path / "wheel")) == _contents(wheel)
+
+
+def test_the_projects_addresses_lead_into_this_tree(wheel: Path) -> None:
+    urls = dict(url.split(", ") for url in _metadata(wheel).get_all("Project-URL", []))
+
+    home = urls["Homepage"]
+    assert set(urls) == {"Homepage", "Documentation", "Changelog", "Issues", "Source"}
+    assert all(url.startswith(home) for url in urls.values())
+    for path, anchor in re.findall(r"/blob/main/([^\s#]+)#?(\S*)", "\n".join(urls.values())):
+        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+        assert not anchor or anchor in {h.lower().replace(" ", "-") for h in headings}
+
+
+def test_the_readme_on_the_index_leads_back_here(wheel: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", str(_metadata(wheel).get_payload()))
+    ours = [link for link in links if "borgbase-exporter/borgbase-exporter/" in link]
+
+    assert all(link.startswith(("https://", "#")) for link in links)
+    assert len(ours) > 10
+    for link in ours:
+        kind = "raw" if link.endswith((".png", ".svg")) else "blob"
+        assert f"https://{kind}." in link or "/blob/main/" in link
+        assert (ROOT / link.partition("/main/")[2].partition("#")[0]).exists()
 
 
 def test_what_is_installed_runs_as_a_module_and_as_a_command(installed: Path) -> None:
@@ -64,14 +100,24 @@ def test_what_is_installed_runs_as_a_module_and_as_a_command(installed: Path) ->
         assert said == f"borgbase-exporter {__version__}\n"
 
 
-def test_what_is_installed_is_complete(installed: Path) -> None:
-    where = "import borgbase_exporter, borgbase_exporter.report as r; print(r.__file__)"
-    said = _run(sys.executable, "-c", where, cwd=installed, PYTHONPATH=str(installed))
+def test_what_is_installed_checks_and_serves(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in os.environ:
+        if name.startswith("BORGBASE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(installed))
 
-    assert Path(said.strip()) == installed / "borgbase_exporter" / "report.py"
-    demo = "from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi\n"
-    demo += "print(len(SimulatedApi([account := SimulatedAccount()]).url and account.repos))"
-    assert _run(sys.executable, "-c", demo, cwd=installed, PYTHONPATH=str(installed)) == "12\n"
+    where = "import borgbase_exporter.cli as m; print(m.__file__)"
+    said = _run(sys.executable, "-c", where, cwd=installed, PYTHONPATH=str(installed))
+    assert Path(said.strip()) == installed / "borgbase_exporter" / "cli.py"
+    smoke([sys.executable, str(installed / "bin" / "borgbase-exporter")])
+
+
+def test_whatever_tells_the_version_tells_the_same() -> None:
+    assert release.version() == __version__
+    assert release.disagreements(__version__) == []
+    assert release.disagreements("0.0.0") != []
 
 
 def test_the_changelog_knows_this_version() -> None:
@@ -84,6 +130,58 @@ def test_the_changelog_knows_this_version() -> None:
     assert releases == sorted(set(releases), reverse=True)
     # Before a first release there is nothing that the version could disagree with.
     assert not releases or releases[0] == Version(__version__)
+
+
+RELEASED = """\
+# Changelog
+
+## [Unreleased]
+
+## [1.1.0] - 2026-12-24
+
+### Added
+
+- This.
+
+## [1.0.0] - 2026-11-30
+
+- That.
+"""
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog() -> None:
+    assert release.notes("1.1.0", RELEASED) == "### Added\n\n- This.\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "changelog", "fault"),
+    [
+        ("1.0.0", RELEASED, r"newest version is \[1.1.0\] - 2026-12-24, not \[1.0.0\] - DATE"),
+        ("1.1.0", RELEASED.replace(" - 2026-12-24", ""), "not \\[1.1.0\\] - DATE"),
+        (
+            "1.1.0",
+            RELEASED.replace("[Unreleased]\n", "[Unreleased]\n\n- More."),
+            "an empty section",
+        ),
+        ("1.1.0", RELEASED.replace("## [Unreleased]\n", ""), "an empty section"),
+        ("1.1.0", RELEASED.replace("### Added\n\n- This.", ""), "nothing is said"),
+        ("1.1.0", "# Changelog\n\n## [Unreleased]\n", "newest version is none"),
+    ],
+)
+def test_a_changelog_that_is_not_ready_is_no_release(
+    version: str, changelog: str, fault: str
+) -> None:
+    with pytest.raises(ValueError, match=fault):
+        release.notes(version, changelog)
+
+
+def test_a_tag_that_disagrees_is_no_release(capsys: pytest.CaptureFixture[str]) -> None:
+    assert release.main("v99.0.0") == 1
+    told = capsys.readouterr()
+    assert f"exporter/borgbase_exporter/__init__.py: {__version__}, not 99.0.0" in told.err
+    assert told.out == ""
+    assert release.main(f"{__version__}rc1") == 1
+    assert "not a tag like v1.2.3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
@@ -103,6 +201,21 @@ def test_every_dependency_is_locked_at_a_version_that_will_do() -> None:
 
     for requirement in map(Requirement, PROJECT["dependencies"]):
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)])
+
+
+def _built(target: str, source: Path, folder: Path) -> Path:
+    _run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder), cwd=source)
+    (built,) = folder.iterdir()
+    return built
+
+
+def _metadata(wheel: Path) -> Message:
+    return Parser().parsestr(_contents(wheel)[f"{wheel.name.split('-py')[0]}.dist-info/METADATA"])
+
+
+def _contents(wheel: Path) -> dict[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
 
 
 def _run(*command: str, cwd: Path = ROOT, **variables: str) -> str:

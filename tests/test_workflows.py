@@ -1,0 +1,170 @@
+"""GitHub cannot be asked here: what it reads is valid, pinned, and true of this tree."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.programs import MODULES, require
+
+ROOT = Path(__file__).resolve().parent.parent
+GITHUB = ROOT / ".github"
+WORKFLOWS = {path.stem: path for path in (GITHUB / "workflows").iterdir()}
+PARSED: dict[str, Any] = {name: yaml.safe_load(p.read_text()) for name, p in WORKFLOWS.items()}
+JOBS = {(flow, name): job for flow, it in PARSED.items() for name, job in it["jobs"].items()}
+STEPS = [step for job in JOBS.values() for step in job.get("steps", [])]
+RENOVATE = json.loads((GITHUB / "renovate.json").read_text())
+FORMS = [p for p in (GITHUB / "ISSUE_TEMPLATE").iterdir() if p.name != "config.yml"]
+USES = re.compile(r"^ *(?:- )?uses: (.+)$", re.MULTILINE)
+PINNED = r"[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+"
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+PATH = re.compile(
+    r"(?<![\w./-])((?:exporter|tests|docs|deploy|dashboards|\.github)/[\w./-]*\w|requirements[\w-]*\.txt)"
+)
+PAGES = [
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / "docs" / name for name in ("compatibility.md", "releasing.md")),
+    GITHUB / "pull_request_template.md",
+]
+
+
+def test_actionlint_has_nothing_to_say() -> None:
+    # Without shellcheck and pyflakes, which it would use where they happen to be installed.
+    options = ("-no-color", "-oneline", "-shellcheck=", "-pyflakes=")
+    assert _run(str(require("actionlint")), *options, *map(str, WORKFLOWS.values())) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        *((path, "github-workflows") for path in WORKFLOWS.values()),
+        *((path, "github-issue-forms") for path in FORMS),
+        (GITHUB / "ISSUE_TEMPLATE" / "config.yml", "github-issue-config"),
+        (GITHUB / "renovate.json", "renovate"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_each_file_has_the_form_that_its_reader_takes(path: Path, schema: str) -> None:
+    options = ("--builtin-schema", f"vendor.{schema}", str(path))
+    assert _run(sys.executable, "-m", "check_jsonschema", *options) == "ok -- validation done\n"
+
+
+def test_actions_are_pinned_to_commits_and_say_which_version_that_is() -> None:
+    named = [line for path in WORKFLOWS.values() for line in USES.findall(path.read_text())]
+    commits = [line for line in named if re.fullmatch(PINNED, line)]
+
+    assert [line for line in named if line not in commits and not line.startswith("./")] == []
+    assert len({line.split("@")[0] for line in commits}) == len(set(commits))  # one version of each
+
+
+def test_jobs_may_do_no_more_than_they_say_and_end() -> None:
+    for flow, parsed in PARSED.items():
+        assert parsed["permissions"] == {}, flow
+        assert parsed["concurrency"]["group"], flow
+    for name, job in JOBS.items():
+        assert set(job["permissions"].values()) <= {"read", "write"}, name
+        assert ("uses" in job) != ("timeout-minutes" in job), name
+
+
+def test_only_a_release_may_write() -> None:
+    writing = {name for name, job in JOBS.items() if "write" in job["permissions"].values()}
+    assert writing == {("release", name) for name in ("image", "chart", "pypi", "github")}
+    for flow, name in writing:
+        assert "ci" in _needed(flow, name)
+    assert _needed("release", "ci") == {"verify"}
+
+
+def _needed(flow: str, name: str) -> set[str]:
+    """Return all the jobs that have to succeed before this one starts."""
+    needs = JOBS[flow, name].get("needs", [])
+    direct = {needs} if isinstance(needs, str) else set(needs)
+    return direct.union(*(_needed(flow, other) for other in direct))
+
+
+def test_no_credentials_stay_behind_and_no_foreign_text_becomes_code() -> None:
+    checkouts = [step for step in STEPS if step.get("uses", "").startswith("actions/checkout@")]
+
+    assert checkouts
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+    assert [step["run"] for step in STEPS if "${{" in step.get("run", "")] == []
+
+
+def test_every_python_that_is_promised_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    prefix = "Programming Language :: Python :: 3."
+    promised = [c.rpartition(" ")[2] for c in project["classifiers"] if c.startswith(prefix)]
+
+    assert project["requires-python"] == f">={promised[0]}"
+    assert JOBS["ci", "test"]["strategy"]["matrix"]["python"] == promised
+    assert JOBS["ci", "installed"]["strategy"]["matrix"]["python"] == promised
+    for step in STEPS:
+        if step.get("uses", "").startswith("actions/setup-python@"):
+            assert step["with"]["python-version"] in {promised[-1], "${{ matrix.python }}"}
+
+
+def test_what_workflows_and_pages_name_is_there() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [path.read_text("utf-8") for path in PAGES]
+    code = [
+        *(step["run"] for step in STEPS if "run" in step),
+        *(re.sub(r"```.*?\n|`", "", text) for page in pages for text in CODE.findall(page)),
+    ]
+    made = {name for text in code for name in re.findall(r"^make (\w+)", text, re.MULTILINE)}
+    modules = {name for text in code for name in re.findall(r"python3? -m (tests[.\w]*)", text)}
+    paths = {path for text in code for path in PATH.findall(text)}
+
+    assert made <= targets
+    assert made >= {"lint", "test", "docs", "bench", "soak", "lock"}
+    assert modules
+    assert [m for m in modules if not [*ROOT.glob(f"{m.replace('.', '/')}*")]] == []
+    assert paths >= {"requirements.txt", "deploy/helm/borgbase-exporter"}
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_image_is_built_with_arguments_that_its_dockerfile_knows() -> None:
+    (step,) = [s for s in STEPS if s.get("uses", "").startswith("docker/build-push-action@")]
+    known = re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    given = [line.split("=")[0] for line in step["with"]["build-args"].splitlines()]
+
+    assert given
+    assert set(given) <= set(known)
+
+
+def test_renovate_finds_what_is_pinned_elsewhere() -> None:
+    go, pipx = (_found(manager) for manager in RENOVATE["customManagers"])
+    assert go == set(MODULES.items())
+    assert {name for name, _ in pipx} == {"pip-audit", "uv", "zizmor"}
+
+
+def _found(manager: dict[str, Any]) -> set[tuple[str, str]]:
+    (files,) = (re.compile(pattern.strip("/")) for pattern in manager["managerFilePatterns"])
+    (wanted,) = (pattern.replace("(?<", "(?P<") for pattern in manager["matchStrings"])
+    return {
+        (match["depName"], match["currentValue"])
+        for folder in (ROOT / "tests", GITHUB)
+        for path in folder.rglob("*")
+        if files.search(path.relative_to(ROOT).as_posix())
+        for match in re.finditer(wanted, path.read_text("utf-8"))
+    }
+
+
+def test_renovate_can_read_how_the_requirements_are_locked() -> None:
+    (command,) = re.findall(r"^LOCK := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    options = re.findall(r"^\t\$\(LOCK\) (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = r"--(universal|generate-hashes|(group|constraint|output-file)=\S+)"
+    quiet = {"--quiet", "--upgrade", "pyproject.toml"}  # not told in the files' headers, or a file
+
+    assert len(options) == 3
+    for word in [*command.split()[3:], *" ".join(options).split()]:
+        assert word in quiet or re.fullmatch(known, word)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
