@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from borgbase_exporter.diagnosis import Finding, examine
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import (
     Account,
@@ -90,3 +93,18 @@ def status(
         duration=0.25,
         token_expires=NOW + 500,
     )
+
+
+FINE_REPO = Repo(
+    "1", "fine", usage=80.0, quota=100.0, last_modified=NOW - 10, inactivity_limit=86_400
+)
+FINE_ACCOUNT = Account(plan=Plan("Small", included=1000.0), subscription_end=NOW + 100 * 86_400)
+NO_TOKENS = APITokenList((), complete=True)
+
+
+def found(
+    *repos: Repo, account: Account = FINE_ACCOUNT, tokens: APITokenList = NO_TOKENS
+) -> Finding:
+    """Return what is found of an account whose polls work."""
+    made = status(repos=RepoList(repos, complete=True), account=account, tokens=tokens)
+    return examine(replace(made, token_expires=None), "BORGBASE_TOKEN", NOW)

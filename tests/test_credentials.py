@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,22 @@ def test_a_token_file_is_read_anew_each_time_and_stripped(tmp_path: Path) -> Non
     [
         (b"", "is empty"),
         (b" \n\t", "is empty"),
-        (b"two tokens", "holds what no token does"),
-        (b"line\nbreak", "holds what no token does"),
+        (b"two tokens", "holds a space; give the token alone"),
+        (b"line\nbreak", "holds more than one line; give the token alone"),
+        (b"line\r\nbreak", "holds more than one line; give the token alone"),
+        (b'"a.b.c"', "holds quotes; give the token alone"),
+        (b"'a.b.c'", "holds quotes; give the token alone"),
+        (b"Bearer a.b.c", 'holds the word "Bearer"; give the token alone'),
+        (b"Authorization: Bearer a.b.c", 'holds the word "Bearer"; give the token alone'),
+        (b"BORGBASE_TOKEN=a.b.c", "holds an assignment; give the token alone"),
+        (b"export TOKEN='a.b.c'", "holds an assignment; give the token alone"),
+        (b"/run/secrets/token", "holds a path, which belongs into BORGBASE_TOKEN_FILE"),
+        (b"./token", "holds a path"),
+        (b"<your token>", "holds JSON, a placeholder or the like"),
+        (b'{"token": "a.b.c"}', "holds JSON, a placeholder or the like"),
         (b"nul\0", "holds what no token does"),
         ("tök".encode(), "holds what no token does"),
-        (b"\xff\xfe", "not a text file"),
+        (b"\xff\xfe", "not a text file in UTF-8"),
     ],
 )
 def test_what_cannot_be_a_token_is_refused_by_place_not_by_content(
@@ -56,8 +68,17 @@ def test_what_cannot_be_a_token_is_refused_by_place_not_by_content(
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="No such file"):
         TokenFile(tmp_path / "none").read()
-    with pytest.raises(TokenError, match="Is a directory"):
+    with pytest.raises(TokenError, match=r"is a folder; .* --token\.dir"):
         TokenFile(tmp_path).read()
+
+
+@pytest.mark.parametrize(
+    "token", [CANARY, "opaque", "c29tZQ==", "a+b/c=", "ab_-.cd.ef", "bearertoken", "tokens"]
+)
+def test_what_may_be_a_token_is_taken(tmp_path: Path, token: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(f"\ufeff{token}\n", "utf-8")  # as editors of Windows begin a file
+    assert TokenFile(path).read() == token
 
 
 def test_files_that_others_may_read_are_exposed(tmp_path: Path) -> None:
@@ -68,6 +89,43 @@ def test_files_that_others_may_read_are_exposed(tmp_path: Path) -> None:
         assert TokenFile(path).exposed is exposed
     path.unlink()
     assert TokenFile(path).exposed is False
+
+
+def test_a_group_may_read_what_it_owes_its_own_reading_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(CANARY)
+    path.chmod(0o640)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert TokenFile(path).exposed is False
+    path.chmod(0o644)
+    assert TokenFile(path).exposed is True
+
+
+def test_a_folder_where_others_may_put_files_is_exposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TokenFolder(tmp_path)
+    for mode, exposed in ((0o755, False), (0o770, False), (0o1777, True)):
+        tmp_path.chmod(mode)
+        assert folder.exposed is exposed
+    read_only = os.statvfs_result((*os.statvfs(tmp_path)[:8], os.ST_RDONLY, 255, 0))
+    monkeypatch.setattr("os.statvfs", lambda _: read_only)
+    assert folder.exposed is False
+    assert TokenFolder(tmp_path / "none").exposed is False
+
+
+@pytest.mark.parametrize(
+    ("name", "stray"),
+    [
+        *((name, True) for name in ("home~", "#home#", "README", "readme.md", "home.bak")),
+        *((name, True) for name in ("home.swp", "home.dpkg-old", "home.example")),
+        *((name, False) for name in ("home", "borg.example.org", "home.token", "old", "~home")),
+    ],
+)
+def test_files_that_editors_and_packages_leave_behind(name: str, *, stray: bool) -> None:
+    assert TokenFile(Path("/run") / name).stray is stray
 
 
 def test_a_folder_names_accounts_by_file_as_kubernetes_mounts_them(tmp_path: Path) -> None:
@@ -88,6 +146,9 @@ def test_a_folder_names_accounts_by_file_as_kubernetes_mounts_them(tmp_path: Pat
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="No such file"):
         TokenFolder(tmp_path / "none").sources()
+    (tmp_path / "token").touch()
+    with pytest.raises(TokenError, match=r"is no folder; .* --token\.file"):
+        TokenFolder(tmp_path / "token").sources()
 
 
 def test_an_odd_file_name_still_makes_a_label(tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ TLS_LINES = "cert_file: server.pem, key_file: server.key"
         ("- a\n- b", "the file: not a mapping of names"),
         ("tls_server_config: yes", "tls_server_config: not a mapping of names"),
         ("{a: [", "not YAML in line 1"),
+        ("basic_auth_users:\n\tbob: x", "not YAML in line 2: a tab, where YAML wants spaces"),
         ("colour: red", "colour: no such setting"),
+        ("basic_auth_user: {}", "basic_auth_user: no such setting; did you mean basic_auth_users?"),
         ("rate_limit: {}", "rate_limit: cannot be honoured by this server"),
         (
             f"tls_server_config: {{{TLS_LINES}, cipher_suites: [x]}}",
@@ -129,11 +131,16 @@ TLS_LINES = "cert_file: server.pem, key_file: server.key"
         ),
         (
             "tls_server_config: {cert_file: none.pem, key_file: server.key}",
-            "tls_server_config.cert_file and key_file: none.pem, server.key: No such file",
+            "tls_server_config.cert_file: none.pem: No such file",
         ),
         (
             "tls_server_config: {cert_file: server.pem, key_file: other.key}",
-            "tls_server_config.cert_file and key_file: server.pem, other.key: KEY_VALUES_MISMATCH",
+            "tls_server_config.cert_file and key_file: server.pem, other.key: "
+            "the key is not that of the certificate",
+        ),
+        (
+            "tls_server_config: {cert_file: garbage.pem, key_file: server.key}",
+            "tls_server_config.cert_file and key_file: garbage.pem, server.key: not PEM",
         ),
         (
             "http_server_config: {http2: true}",

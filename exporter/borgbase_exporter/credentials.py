@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,21 +54,31 @@ class TokenFile:
     def read(self) -> str:
         """Return the file's token; raise TokenError when there is none."""
         try:
-            content = self.path.read_text("utf-8")
+            content = self.path.read_text("utf-8-sig")
+        except IsADirectoryError:
+            raise TokenError(
+                f"{self.origin}: is a folder; one of token files is given by --token.dir"
+            ) from None
         except OSError as error:
             raise TokenError(f"{self.origin}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise TokenError(f"{self.origin}: not a text file") from None
+            raise TokenError(f"{self.origin}: not a text file in UTF-8") from None
         return _checked(content, self.origin)
 
     @property
     def exposed(self) -> bool:
-        """Whether others than the owner may read the file."""
+        """Whether others may read the file; its group may, if that is how we read it ourselves."""
         try:
-            mode = self.path.stat().st_mode
+            found = self.path.stat()
         except OSError:
             return False
-        return bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+        needless = stat.S_IROTH | (stat.S_IRGRP if found.st_uid == os.geteuid() else 0)
+        return stat.S_ISREG(found.st_mode) and bool(found.st_mode & needless)
+
+    @property
+    def stray(self) -> bool:
+        """Whether the file's name is one that editors and packages leave behind."""
+        return bool(_STRAY.fullmatch(self.path.name))
 
 
 class AccountTokens(Protocol):
@@ -106,8 +118,32 @@ class TokenFolder:
                 for path in sorted(self.path.iterdir())
                 if not path.name.startswith(".") and _is_file(path)
             }
+        except NotADirectoryError:
+            raise TokenError(
+                f"{self.origin}: is no folder; a single token file is given by --token.file"
+            ) from None
         except OSError as error:
-            raise TokenError(f"{shown(str(self.path))}: {error.strerror}") from None
+            raise TokenError(f"{self.origin}: {error.strerror}") from None
+
+    @property
+    def origin(self) -> str:
+        """The folder's path."""
+        return shown(str(self.path))
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others may put files here; a mounted Secret looks so, but is read-only."""
+        try:
+            read_only = os.statvfs(self.path).f_flag & os.ST_RDONLY
+            return not read_only and bool(self.path.stat().st_mode & stat.S_IWOTH)
+        except OSError:
+            return False
+
+
+_STRAY = re.compile(
+    r".*~|#.*#|README.*|.*\.(?:bak|example|md|old|orig|rej|save|swp|tmp|dpkg-\w+|rpm\w+)",
+    re.IGNORECASE,
+)
 
 
 def _is_file(path: Path) -> bool:
@@ -140,13 +176,28 @@ _CLAIMS = msgspec.json.Decoder(_Claims)
 """Made once, by one thread: msgspec is not safe while it works a new type out."""
 
 
+_MISTAKES = {
+    r"(export\s+)?[A-Z_]\w*\s*=\s*[^\s=].*": "an assignment",
+    r"""["'].*|.*["']""": "quotes",
+    r"(Authorization:\s*)?(Bearer|Token)[\s:].*": 'the word "Bearer"',
+    r"(~?|\.{1,2})/.*": "a path, which belongs into BORGBASE_TOKEN_FILE",
+    r"\{.*|<.*": "JSON, a placeholder or the like",
+    r".*\n.*": "more than one line",
+    r".*\s.*": "a space",
+}
+"""What people put where a token belongs."""
+
+
 def _checked(content: str, origin: str) -> str:
     token = content.strip()
     if not token:
         raise TokenError(f"{origin}: is empty")
-    if not token.isascii() or not token.isprintable() or " " in token:
+    for pattern, what in _MISTAKES.items():
+        if re.fullmatch(pattern, token, re.DOTALL | re.IGNORECASE):
+            raise TokenError(f"{origin}: holds {what}; give the token alone")
+    if not token.isascii() or not token.isprintable():
         # Such a value cannot be sent in a header; say so before a library quotes it.
         raise TokenError(
-            f"{origin}: holds what no token does: a space, a line break, a letter with an accent"
+            f"{origin}: holds what no token does: a letter with an accent, an unprintable character"
         )
     return token

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.filesize import decimal
 
@@ -26,19 +27,35 @@ EXPIRY = 14 * DAY
 SOON = 3 * DAY
 SETTLED = 3 * DAY
 """How old a repo may get before its first backup."""
+AHEAD = 3600.0
+"""How far the API may be ahead of this machine's clock; seconds."""
+ALIKE = 2.0
+"""How many times one size may be the other, and still be of the same unit: usage changes by the
+day, but units are at least a thousand apart."""
+TELLING = 1e8
+"""Bytes below which sizes are too small, and rounded too much, to be compared."""
 ADVICE = {
     "auth": "check that the token is whole, else make a new one with the permission Read Only",
-    "token": "check the place, that this user may read it, and that it holds the token alone",
+    "token": "put the token there, alone, and let this user read it",
     "http_status": "check --api.url; if it is right, try again later, the API may be down",
     "connect": "check the network, --api.url and --api.proxy",
-    "tls": "check the clock and, behind a proxy that intercepts TLS, --api.ca-file",
+    "tls": "check this machine's clock, --api.url and, where TLS is intercepted, --api.ca-file",
     "timeout": "try again, or give it longer: --poll.timeout",
+    "not_json": "check --api.url; if it is right, try again later: it may be under maintenance",
     "redirect": "check --api.url",
     "too_large": "raise --api.max-response",
     "schema": "look for a newer release of this exporter",
     "internal": "please report it",
 }
 RETRY = "try again in a few minutes; the API may be under maintenance"
+MORE = "make a token with the permission Read Only"
+UNREACHED = {"connect", "tls", "timeout"}
+PERMISSIONS = {
+    "read_only": "Read Only",
+    "full_access": "Full Access",
+    "create_only": "Create Only",
+}
+"""What a token may do, in the words of BorgBase's control panel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,18 @@ class Problem:
     advice: str = ""
 
 
+class Daily(NamedTuple):
+    """The unit of the daily values: it fits the current usage of so many of the repos compared."""
+
+    unit: str | None = None
+    """None where none fits most of them."""
+    fits: int = 0
+    compared: int = 0
+
+
+UNKNOWN = Daily()
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One account as it was found at a moment."""
@@ -59,6 +88,23 @@ class Finding:
     token_origin: str
     at: float
     problems: tuple[Problem, ...]
+    daily: Daily = UNKNOWN
+
+    @property
+    def permission(self) -> str | None:
+        """What the token may do, when that can be known."""
+        return self.status.token_permission or ("create_only" if _narrow(self.status) else None)
+
+    @property
+    def reachable(self) -> bool | None:
+        """Whether the API answered at all; None when it was not asked."""
+        reasons = {c.failure.reason if c.failure else "" for c in self.status.collectors.values()}
+        return None if reasons == {"token"} else bool(reasons - UNREACHED)
+
+    @property
+    def usage_per_billed(self) -> float | None:
+        """The repos' usage as a share of what was billed last: about 1 if our units are right."""
+        return _usage_per_billed(self.snapshot)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -71,11 +117,23 @@ class Finding:
         return not self.problems
 
 
-def examine(status: AccountStatus, token_origin: str, now: float) -> Finding:
-    """Look an account's status through for problems; the limits are those of the alert rules."""
+def examine(
+    status: AccountStatus,
+    token_origin: str,
+    now: float,
+    known: Iterable[Problem] = (),
+    daily: Daily = UNKNOWN,
+) -> Finding:
+    """Look an account's status through for problems; the limits are those of the alert rules.
+
+    `known` are problems that were found elsewhere.
+    """
     snapshot = status.snapshot(since=0)
     problems = [
-        *_polling_problems(status),
+        *known,
+        *_polling_problems(status, now),
+        *_clock_problems(snapshot.repos, now),
+        *_unit_problems(snapshot),
         *(_account_problems(snapshot.account, snapshot.repos, now) if snapshot.account else ()),
         *_token_problems(status, snapshot.tokens, now),
         *(
@@ -85,10 +143,16 @@ def examine(status: AccountStatus, token_origin: str, now: float) -> Finding:
         ),
     ]
     ranked = sorted(problems, key=lambda problem: problem.severity != "critical")
-    return Finding(status, token_origin, now, tuple(ranked))
+    return Finding(status, token_origin, now, tuple(ranked), daily)
 
 
-def _polling_problems(status: AccountStatus) -> Iterator[Problem]:
+def _narrow(status: AccountStatus) -> bool:
+    """Tell whether the token may list repos and keys, and nothing else."""
+    refused = {n for n, c in status.collectors.items() if c.failure and c.failure.reason == "auth"}
+    return status.up and bool(refused) and refused == {"account", "tokens"} & set(status.collectors)
+
+
+def _polling_problems(status: AccountStatus, now: float) -> Iterator[Problem]:
     failures: dict[tuple[str, str], list[str]] = {}
     for name, collector in status.collectors.items():
         if collector.failure:
@@ -100,9 +164,44 @@ def _polling_problems(status: AccountStatus) -> Iterator[Problem]:
         if collector.gaps:
             fields = ", ".join(sorted(collector.gaps))
             yield Problem("warning", name, f"the API no longer has {fields}", ADVICE["schema"])
+    expired = status.token_expires is not None and status.token_expires < now
     for (reason, message), names in failures.items():
-        severity = "critical" if "repos" in names else "warning"
-        yield Problem(severity, ", ".join(names), message, ADVICE.get(reason, RETRY))
+        where, what, advice = ", ".join(names), message, ADVICE.get(reason, RETRY)
+        if len(names) == len(status.collectors):
+            where = "token" if reason in {"auth", "token"} else "API"
+            if reason == "auth" and expired:
+                continue  # which is a problem by itself
+        elif reason == "auth":
+            advice = f"{MORE}, or do without: {' '.join(f'--no-collector.{n}' for n in names)}"
+            if _narrow(status):
+                what += "; it seems to be Create Only, so plan, bills and tokens stay unknown"
+        yield Problem("critical" if "repos" in names else "warning", where, what, advice)
+
+
+def _clock_problems(repos: RepoList | None, now: float) -> Iterator[Problem]:
+    moments = [repo.last_modified for repo in repos.repos if repo.last_modified] if repos else []
+    if moments and (ahead := max(moments) - now) > AHEAD:
+        what = f"a repo was written to {span(ahead)} in the future"
+        yield Problem("warning", "clock", what, "set this machine's clock")
+
+
+def _unit_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    ratio = _usage_per_billed(snapshot)
+    if ratio is not None and not 1 / ALIKE <= ratio <= ALIKE:
+        assert snapshot.account  # noqa: S101  # or there was nothing to compare with
+        billed = decimal(int(snapshot.account.billed_usage or 0))
+        times = f"{ratio:,.0f}" if ratio > 10 * ALIKE else f"{ratio:.2g}"
+        what = f"the repos use {times} times the {billed} that were billed last"
+        advice = "unless much was written or deleted since, please report it: sizes may be wrong"
+        yield Problem("warning", "units", what, advice)
+
+
+def _usage_per_billed(snapshot: Snapshot) -> float | None:
+    usage = snapshot.repos.usage if snapshot.repos else None
+    billed = snapshot.account.billed_usage if snapshot.account else None
+    if usage is None or billed is None or min(usage, billed) < TELLING:
+        return None
+    return usage / billed
 
 
 def _account_problems(account: Account, repos: RepoList | None, now: float) -> Iterator[Problem]:
@@ -128,17 +227,24 @@ def _token_problems(
     own_end = status.token_expires
     if own_end is not None and own_end < now:
         expired = f"expired {when(own_end, now)}"
-        yield Problem("critical", "the token used here", expired, "make a new one")
+        advice = "make a new one with the permission Read Only"
+        if status.up and (status.last_poll or 0) > own_end:
+            expired += ", and yet BorgBase takes it"
+            advice = "check this machine's clock"
+        yield Problem("critical", "token", expired, advice)
     elif own_end is not None and own_end - now < EXPIRY:
         what = f"expires {when(own_end, now)}"
-        yield Problem("warning", "the token used here", what, "make a new one in time")
+        yield Problem("warning", "token", what, "make a new one in time")
     for token in tokens.tokens if tokens else ():
-        if token.expires is not None and now <= token.expires < now + EXPIRY:
+        if token.expires is None or (own_end is not None and abs(token.expires - own_end) < 1):
+            continue  # the last is the one used here
+        if now <= token.expires < now + EXPIRY:
             what = f"expires {when(token.expires, now)}"
             yield Problem("warning", f"API token {token.name}", what, "make a new one in time")
-    if status.token_permission not in {None, "read_only"}:
-        what = f"is {status.token_permission}"
-        yield Problem("warning", "the token used here", what, "a read-only one is enough")
+    permission = status.token_permission
+    if permission and permission != "read_only":
+        what = f"its permission is {PERMISSIONS.get(permission, permission)}"
+        yield Problem("warning", "token", what, "a token that is Read Only is enough")
 
 
 def repo_problems(repo: Repo, now: float) -> Iterator[Problem]:

@@ -7,9 +7,10 @@ is worse than none.
 
 from __future__ import annotations
 
+import difflib
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,10 +118,11 @@ def read(path: Path) -> WebConfig:
         # The error would quote the file, which holds password hashes.
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
-        raise WebConfigError([f"{path}: not YAML{line}"]) from None
+        tab = ": a tab, where YAML wants spaces" if r"'\t'" in str(error) else ""
+        raise WebConfigError([f"{path}: not YAML{line}{tab}"]) from None
     faults: list[str] = []
     sections = _mapping(content, "the file", faults)
-    faults += [_refusal(name) for name in sections if name not in _SECTIONS]
+    faults += [_refusal(name, _SECTIONS) for name in sections if name not in _SECTIONS]
     tls = _tls(_section(sections, "tls_server_config", faults), path.parent, faults)
     http = _section(sections, "http_server_config", faults)
     if http.get("http2"):
@@ -152,13 +154,16 @@ def _mapping(value: object, name: str, faults: list[str]) -> dict[str, Any]:
 def _section(sections: dict[str, Any], name: str, faults: list[str]) -> dict[str, Any]:
     section = _mapping(sections.get(name), name, faults)
     known = _SECTIONS[name] or set()
-    faults += [_refusal(key, f"{name}.") for key in section if key not in known]
+    faults += [_refusal(key, known, f"{name}.") for key in section if key not in known]
     return {key: value for key, value in section.items() if key in known}
 
 
-def _refusal(key: str, section: str = "") -> str:
-    why = "cannot be honoured by this server" if key in _NOT_HONOURED else "no such setting"
-    return f"{section}{key}: {why}"
+def _refusal(key: str, known: Iterable[str], section: str = "") -> str:
+    if key in _NOT_HONOURED:
+        return f"{section}{key}: cannot be honoured by this server"
+    near = difflib.get_close_matches(key, list(known), 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{section}{key}: no such setting{hint}"
 
 
 def _tls(section: dict[str, Any], folder: Path, faults: list[str]) -> TLS | None:
@@ -183,20 +188,35 @@ def _tls(section: dict[str, Any], folder: Path, faults: list[str]) -> TLS | None
         try:
             tls.context()
         except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-            found.append(f"cert_file and key_file: {', '.join(map(str, tls.files))}: {reason}")
+            found.append(f"cert_file and key_file: {', '.join(map(str, tls.files))}: {_why(error)}")
     elif not found:
         found.append("cert_file and key_file: both are needed")
     faults += [f"tls_server_config.{fault}" for fault in found]
     return tls
 
 
+def _why(error: OSError | ValueError) -> str:
+    """Return in words why certificates cannot be used."""
+    if not isinstance(error, ssl.SSLError):
+        return getattr(error, "strerror", None) or str(error)
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    return error.reason.replace("_", " ").lower() if error.reason else "not PEM"
+
+
 def _file(section: dict[str, Any], key: str, folder: Path, faults: list[str]) -> Path | None:
     value = section.get(key) or None
-    if value is None or isinstance(value, str):
-        return folder / value if value else None
-    faults.append(f"{key}: not a path")
-    return None
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        faults.append(f"{key}: not a path")
+        return None
+    path = folder / value
+    try:
+        path.open("rb").close()
+    except (OSError, ValueError) as error:
+        faults.append(f"{key}: {shown(str(path))}: {getattr(error, 'strerror', None) or error}")
+    return path
 
 
 def _choice(

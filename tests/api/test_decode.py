@@ -383,7 +383,7 @@ def decoder(kind, **options):
     given.append(kind)
     return real(kind, **options)
 msgspec.json.Decoder = decoder
-import borgbase_exporter.poller
+import borgbase_exporter.poller, borgbase_exporter.api.usage
 
 def structs(info):
     if isinstance(info, msgspec.inspect.StructType):

@@ -198,8 +198,9 @@ def _envelope(reply: Reply) -> _Envelope:
             raise _refusal(reply) from None
         if reply.status >= HTTPStatus.BAD_REQUEST:
             raise _bad_status(reply) from None
-        kind = "an HTML page" if reply.body[:CHUNK].lstrip()[:1] == b"<" else "not JSON"
-        raise NotJSONError(f"the answer is {kind}: {error}") from None
+        if reply.body[:CHUNK].lstrip()[:1] == b"<":
+            raise NotJSONError("the answer is an HTML page, not an API's") from None
+        raise NotJSONError(f"the answer is not JSON: {error}") from None
 
 
 def _foreign(reply: Reply, why: str) -> PollError:

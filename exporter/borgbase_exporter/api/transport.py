@@ -7,6 +7,7 @@ import io
 import logging
 import queue
 import socket
+import ssl
 import threading
 import time
 import traceback
@@ -88,7 +89,10 @@ class Transport:
         self._endpoint = endpoint
         self._token = token
         self._ends = time.monotonic() + seconds
-        self._host = urlsplit(endpoint.url).hostname or ""
+        self._host = self._way = urlsplit(endpoint.url).hostname or ""
+        if endpoint.proxy:
+            netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
+            self._way += f" by the proxy {netloc}"
         self._watchdog = _Watchdog()
         self._session = _Session()
         self._session.trust_env = False
@@ -129,14 +133,14 @@ class Transport:
                 if response.status_code // 100 == 3:  # noqa: PLR2004  # the class of redirects
                     raise RedirectError(
                         f"{self._host} answered with a redirect (HTTP {response.status_code}), "
-                        "which is not followed; check --api.url"
+                        "which is not followed"
                     )
                 reply = Reply(response.status_code, self._read(response), _retry_after(response))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failure(error, seconds) from None
+            raise self._failure(error) from None
         if self._watchdog.fired:
             # The library may have taken the cut for the end of the answer.
-            raise self._late(seconds)
+            raise self._late()
         return reply
 
     def _send(self, query: str, seconds: float) -> requests.Response:
@@ -170,23 +174,23 @@ class Transport:
             )
         return answer
 
-    def _late(self, seconds: float) -> PollError:
-        return DeadlineError(f"no complete answer from {self._host} within {seconds:.3g} s")
+    def _late(self) -> PollError:
+        return DeadlineError(f"no complete answer from {self._way} in time")
 
-    def _failure(self, error: Exception, seconds: float) -> PollError:
+    def _failure(self, error: Exception) -> PollError:
         chain = list(_causes(error))
         for cause in chain:
             # The libraries' frames are in cycles with their exceptions, and keep sockets open.
             traceback.clear_frames(cause.__traceback__)
         if self._watchdog.fired or any(_is_timeout(cause) for cause in chain):
-            return self._late(seconds)
+            return self._late()
         # The libraries quote what came, and a server may send our own headers back.
-        text = redacted(f"{chain[-1]}".strip(), self._token) or type(chain[-1]).__name__
+        text = redacted(_words(chain[-1]), self._token) or type(chain[-1]).__name__
         if any(isinstance(c, requests.exceptions.SSLError | _SSL_ERRORS) for c in chain):
-            return TLSError(f"no trusted connection to {self._host}: {text}")
+            return TLSError(f"no trusted connection to {self._way}: {text}")
         if any(isinstance(c, urllib3.exceptions.DecodeError) for c in chain):
             return NotJSONError(f"the answer of {self._host} is not validly compressed: {text}")
-        return ConnectError(f"no answer from {self._host}: {text}")
+        return ConnectError(f"no answer from {self._way}: {text}")
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -200,6 +204,18 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 _SSL_ERRORS = urllib3.exceptions.SSLError
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
+"""How OpenSSL's releases call an answer that is none to a handshake."""
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says to people, without numbers of errors and of lines in C files."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return str(error.verify_message).rstrip(".")
+    if isinstance(error, ssl.SSLError) and error.reason:
+        words = str(error.reason).replace("_", " ").lower()
+        return "it does not speak TLS" if error.reason in _NO_TLS else words
+    return str((isinstance(error, OSError) and error.strerror) or error).strip()
 
 
 def _is_timeout(error: BaseException) -> bool:

@@ -84,3 +84,8 @@ class _Usage(msgspec.Struct, rename="camel"):
 class _Billed(msgspec.Struct, rename="camel"):
     date: date
     used_gb: Size
+
+
+# msgspec works a type out when it first meets it; two threads that do so at once crash the process.
+for _kind in (_Usage, _Billed):
+    msgspec.json.Decoder(_kind)
