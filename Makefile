@@ -8,7 +8,7 @@ export PYTHONPATH := exporter
 # Without a token, the built-in simulated account stands in for BorgBase.
 DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR)$(findstring --token,$(ARGS)),,--demo)
 
-.PHONY: run stack check test lint format docs previews bench soak lock clean
+.PHONY: run stack check test lint format docs previews screenshots bench soak lock clean
 
 run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" hands it flags
 	@exec $(BIN)/python -m borgbase_exporter serve $(DEMO) $(ARGS)
@@ -40,6 +40,9 @@ docs: .venv/runtime.stamp  ## write the pages that are generated from the code
 previews: .venv/dev.stamp requirements-preview.txt  ## draw the dashboards for docs/
 	$(PIP) -r requirements-preview.txt
 	$(BIN)/python -m dashboards.preview
+
+screenshots: .venv/dev.stamp  ## take the pictures of the status page for docs/
+	$(BIN)/python -m tests.browser.screenshots
 
 bench: .venv/dev.stamp  ## measure scrapes and polls against other exporters, in one run
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -188,16 +188,15 @@ def _alertmanager(folder: Path, ear: Ear) -> Iterator[Running]:
 
 @contextmanager
 def _prometheus(folder: Path, exposing: Running, alertmanager: Running) -> Iterator[Running]:
-    """Run Prometheus by the shipped example, with our addresses and haste."""
-    rules = folder / "rules"
-    rules.mkdir()
-    hastened_rules(rules)
+    """Run Prometheus by the shipped configuration, with our addresses and haste."""
+    for name in ("rules", "targets"):
+        (folder / name).mkdir()
+    hastened_rules(folder / "rules")
+    for name, running in (("borgbase", exposing), ("alertmanager", alertmanager)):
+        targets = [{"targets": [running.address]}]
+        (folder / "targets" / f"{name}.yml").write_text(yaml.safe_dump(targets))
     content = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     content["global"] = {"scrape_interval": "1s", "evaluation_interval": "500ms"}
-    content["alerting"]["alertmanagers"][0]["static_configs"] = [
-        {"targets": [alertmanager.address]}
-    ]
-    content["scrape_configs"][0]["static_configs"] = [{"targets": [exposing.address]}]
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump(content))
     command = (

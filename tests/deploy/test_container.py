@@ -1,6 +1,6 @@
 """What the Dockerfile promises, as far as it can be held to it without a container engine.
 
-Not shown here: that the base image exists, and that pip finds all the wheels for it.
+With one, tests/deploy/image.py asks the built image.
 """
 
 import http.server
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,9 @@ import pytest
 
 from borgbase_exporter import __version__
 from borgbase_exporter.config import options
-from tests.end_to_end.processes import ANYWHERE, started, until
+from tests.end_to_end.processes import ANYWHERE, ROOT, environment, started, until
 
-ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 USER = 65532
 DEFAULT_PORT = 10133
 
@@ -56,11 +57,24 @@ def _final(name: str) -> str:
 
 
 def _settings(name: str) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in shlex.split(_final(name)))
+    every = " ".join(words for found, words in FINAL if found == name)
+    return dict(word.split("=", 1) for word in shlex.split(every))
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    hadolint = shutil.which("hadolint", path=places)
+    if not hadolint:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop("hadolint is neither on PATH nor among the installed development tools")
+    done = subprocess.run(
+        [hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_everything_installed_is_locked_by_hash() -> None:
-    install, compile_ = map(shlex.split, _every("RUN"))
+    install, compile_ = map(shlex.split, _every("RUN")[:2])
 
     assert install[:2] == ["pip", "install"]
     assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} < set(install)
@@ -69,15 +83,29 @@ def test_everything_installed_is_locked_by_hash() -> None:
     assert _every("ADD") == []
 
 
-def test_both_stages_have_the_same_base_and_only_the_result_goes_on() -> None:
-    assert _every("FROM") == ["${BASE} AS builder", "${BASE}"]
-    assert [name for name, _ in FINAL if name in {"RUN", "COPY"}] == ["COPY"]
+def test_the_second_stage_gets_only_the_result_and_tries_it_without_a_shell() -> None:
+    assert _every("FROM") == ["${BUILDER} AS builder", "${BASE}"]
     assert _final("COPY") == "--from=builder /app /app"
+    python, option, code = json.loads(_final("RUN"))
+    assert (python, option) == ("python3", "-c")
+    tried = subprocess.run(
+        [sys.executable, option, code], env=environment(), check=False, capture_output=True
+    )
+    assert tried.returncode == 0
+
+
+def test_both_stages_have_the_same_debian_and_python() -> None:
+    bases = dict(words.split("=", 1) for words in _every("ARG"))
+    digest = "(@sha256:[0-9a-f]{64})?"
+
+    # Debian 13 is trixie, and its Python 3.13.
+    assert re.fullmatch(f"python:3.13-slim-trixie{digest}", bases["BUILDER"])
+    assert re.fullmatch(f"gcr.io/distroless/python3-debian13:latest{digest}", bases["BASE"])
 
 
 def test_it_runs_as_nobody_in_particular_and_gets_signals_itself() -> None:
     assert _final("USER") == f"{USER}:{USER}"
-    assert json.loads(_final("ENTRYPOINT")) == ["python", "-m", "borgbase_exporter"]
+    assert json.loads(_final("ENTRYPOINT")) == ["python3", "-m", "borgbase_exporter"]
     assert _every("CMD") == []
 
 
@@ -89,12 +117,19 @@ def test_the_port_is_the_default_one() -> None:
     assert f"'127.0.0.1', {DEFAULT_PORT}," in _final("HEALTHCHECK")
 
 
-def test_the_labels_tell_this_version() -> None:
-    labels = _settings("LABEL")
-
-    assert labels["org.opencontainers.image.version"] == __version__
-    assert labels["org.opencontainers.image.licenses"] == "MIT"
-    assert all(name.startswith("org.opencontainers.image.") for name in labels)
+def test_the_labels_tell_what_it_is() -> None:
+    assert _settings("LABEL") == {
+        f"org.opencontainers.image.{name}": value
+        for name, value in {
+            "title": PROJECT["name"],
+            "description": PROJECT["description"],
+            "version": __version__,
+            "revision": "${REVISION}",
+            "source": PROJECT["urls"]["Source"],
+            "documentation": f"{PROJECT['urls']['Source']}/blob/main/docs/container.md",
+            "licenses": PROJECT["license"],
+        }.items()
+    }
 
 
 def test_the_context_is_what_is_copied_and_no_more() -> None:

@@ -1,0 +1,309 @@
+"""The stack of deploy/compose without containers: `make stack`.
+
+    python -m deploy.stack [--prometheus-port 9091 …] [flags of borgbase-exporter …]
+
+The exporter, Prometheus and Alertmanager with the configuration files of this folder, and Grafana
+if there is one on PATH, each on 127.0.0.1. Prometheus and Alertmanager come from PATH, or are
+Debian's, fetched by tests/programs.py. Data and logs stay in `.cache/stack`. Ctrl-C ends all of it.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from math import inf
+from pathlib import Path
+
+from tests.programs import UnavailableError, program, root
+
+DEPLOY = Path(__file__).resolve().parent
+PROJECT = DEPLOY.parent
+DASHBOARDS = "/var/lib/grafana/dashboards/borgbase"
+"""Where deploy/grafana looks for the dashboards."""
+PATIENCE = 60.0
+"""Seconds for programs to answer after their start, and to end after they were asked to."""
+LOOK_SECONDS = 0.1
+"""Between two looks at whether all programs still run."""
+LAST_WORDS = 10
+"""Lines of a log to show when its program has ended by itself."""
+
+
+class StackError(Exception):
+    """The stack cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program of the stack: how to start it, and the page that answers 200 once it works."""
+
+    name: str
+    port: int
+    ready: str
+    command: Sequence[str | Path]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = PROJECT
+
+    @property
+    def url(self) -> str:
+        """Its address, for a browser."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def works(self) -> bool:
+        """Whether it answers as it should."""
+        try:
+            with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as asked:
+                asked.request("GET", self.ready)
+                return asked.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+def services(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[Service]:
+    """Lay out the folder of data, and yield what to start; UnavailableError if a program lacks."""
+    data: Path = options.data
+    exporter, prometheus = options.exporter_port, options.prometheus_port
+    yield Service(
+        "exporter",
+        exporter,
+        "/-/healthy",
+        (
+            *(sys.executable, "-m", "borgbase_exporter", "serve"),
+            *("--web.listen-address", f"127.0.0.1:{exporter}", *flags),
+        ),
+    )
+    found = program("prometheus")
+    yield Service(
+        "prometheus",
+        prometheus,
+        "/-/ready",
+        (
+            found,
+            f"--config.file={_prometheus_folder(data, exporter, options.alertmanager_port)}",
+            f"--storage.tsdb.path={data / 'prometheus' / 'data'}",
+            f"--web.listen-address=127.0.0.1:{prometheus}",
+            f"--web.external-url=http://localhost:{prometheus}",
+        ),
+        folder=root(found),
+    )
+    found = program("alertmanager")
+    yield Service(
+        "alertmanager",
+        options.alertmanager_port,
+        "/-/ready",
+        (
+            found,
+            f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
+            f"--storage.path={data / 'alertmanager'}",
+            f"--web.listen-address=127.0.0.1:{options.alertmanager_port}",
+            f"--web.external-url=http://localhost:{options.alertmanager_port}",
+            "--cluster.listen-address=",
+        ),
+        folder=root(found),
+    )
+    if grafana := shutil.which("grafana"):
+        yield Service(
+            "grafana",
+            options.grafana_port,
+            "/api/health",
+            (grafana, "server", f"--homepath={_grafana_home(Path(grafana))}"),
+            _grafana_settings(data / "grafana", options.grafana_port)
+            | {"PROMETHEUS_URL": f"http://localhost:{prometheus}"},
+        )
+
+
+def _prometheus_folder(data: Path, exporter: int, alertmanager: int) -> Path:
+    """Put the shipped configuration beside our own addresses; return the configuration's path."""
+    folder = data / "prometheus"
+    (folder / "targets").mkdir(parents=True, exist_ok=True)
+    for name in ("prometheus.yml", "rules"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(DEPLOY / "prometheus" / name)
+    for name, port in (("borgbase", exporter), ("alertmanager", alertmanager)):
+        targets = [{"targets": [f"localhost:{port}"]}]  # JSON is YAML
+        (folder / "targets" / f"{name}.yml").write_text(json.dumps(targets))
+    return folder / "prometheus.yml"
+
+
+def _grafana_home(found: Path) -> Path:
+    """Return the folder of Grafana's own files, which depends on how it was installed."""
+    for folder in found.resolve().parents:
+        for home in (folder, folder / "share" / "grafana"):
+            if (home / "conf" / "defaults.ini").is_file():
+                return home
+    raise StackError(f"{found}: its folder with conf/defaults.ini is nowhere near")
+
+
+def _grafana_settings(data: Path, port: int) -> dict[str, str]:
+    """Copy the provisioning with the path of our dashboards; return Grafana's environment."""
+    shutil.copytree(DEPLOY / "grafana" / "provisioning", data / "provisioning", dirs_exist_ok=True)
+    provider = data / "provisioning" / "dashboards" / "borgbase.yml"
+    provider.write_text(provider.read_text().replace(DASHBOARDS, str(PROJECT / "dashboards")))
+    return {
+        "GF_PATHS_DATA": str(data / "data"),
+        "GF_PATHS_LOGS": str(data / "data"),
+        "GF_PATHS_PROVISIONING": str(data / "provisioning"),
+        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+        "GF_SERVER_HTTP_PORT": str(port),
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",
+        "GF_AUTH_DISABLE_LOGIN_FORM": "true",
+        "GF_AUTH_BASIC_ENABLED": "false",
+        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+    }
+
+
+@dataclass(frozen=True)
+class Started:
+    """A service that was started, and the file of what it says."""
+
+    service: Service
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raise a StackError with its last words, should it have ended."""
+        if (status := self.process.poll()) is None:
+            return
+        words = self.log.read_text("utf-8", "replace").splitlines()[-LAST_WORDS:]
+        title = f"{self.service.name} has ended with status {status}; its last words:"
+        raise StackError("\n  ".join([title, *words]))
+
+
+@contextmanager
+def running(stack: Sequence[Service], data: Path) -> Iterator[list[Started]]:
+    """Start all, each with a log in the folder of data, and in the end stop all."""
+    started: list[Started] = []
+    try:
+        for service in stack:
+            file = data / f"{service.name}.log"
+            with file.open("wb") as log:
+                process = subprocess.Popen(  # noqa: S603  # what we have chosen
+                    service.command,
+                    cwd=service.folder,
+                    env=os.environ | service.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,  # Ctrl-C is for us, who stop them
+                )
+            started.append(Started(service, process, file))
+        yield started
+    finally:
+        for each in started:
+            each.process.terminate()
+        for each in started:
+            try:
+                each.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                each.process.kill()
+                each.process.wait()
+
+
+def watch(started: Sequence[Started], done: Callable[[], bool], patience: float = inf) -> None:
+    """Wait for something to be so; StackError if a program has ended, or once patience has."""
+    deadline = time.monotonic() + patience
+    while not done():
+        for each in started:
+            each.check()
+        if time.monotonic() > deadline:
+            mute = [each.service for each in started if not each.service.works]
+            told = ", ".join(f"{service.name} on {service.url}" for service in mute)
+            raise StackError(f"no answer from {told}")
+        time.sleep(LOOK_SECONDS)
+
+
+def check_ports(stack: Sequence[Service]) -> None:
+    """Raise a StackError that names each port that somebody else has."""
+    taken = []
+    for service in stack:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", service.port))
+            except OSError as fault:
+                reason = (fault.strerror or str(fault)).lower()
+                flag = f"--{service.name}-port"
+                taken.append(f"port {service.port}: {reason}; choose another with {flag}")
+    if taken:
+        raise StackError("\n  ".join(["some ports cannot be used", *taken]))
+
+
+def _signals() -> list[int]:
+    """Have the signals that ask for an end collected, which are no exceptions from then on.
+
+    One that is raised while a Popen is asked for its status can leave that locked for good.
+    """
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: asked.append(number))
+    return asked
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)  # noqa: T201  # for a person
+
+
+def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="deploy.stack",
+        description="Run the exporter with Prometheus, Alertmanager and Grafana on this machine. "
+        "All other flags go to the exporter.",
+        allow_abbrev=False,
+    )
+    for name, port in (
+        *(("exporter", 10133), ("prometheus", 9090)),
+        *(("alertmanager", 9093), ("grafana", 3000)),
+    ):
+        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"{port}")
+    parser.add_argument("--data", type=Path, default=PROJECT / ".cache" / "stack", metavar="FOLDER")
+    options, flags = parser.parse_known_args(arguments)
+    options.data = options.data.resolve()
+    return options, flags
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stack until it is interrupted; return its exit status."""
+    options, flags = _options(arguments)
+    try:
+        options.data.mkdir(parents=True, exist_ok=True)
+        stack = list(services(options, flags))
+        check_ports(stack)
+        asked = _signals()
+        with running(stack, options.data) as started:
+            watch(started, lambda: bool(asked) or all(each.works for each in stack), PATIENCE)
+            if not asked:
+                _say(*_summary(stack, options.data))
+            watch(started, lambda: bool(asked))
+    except (StackError, UnavailableError, OSError) as fault:
+        _say(f"stack: {fault}")
+        return 1
+    except KeyboardInterrupt:  # while programs were fetched
+        pass
+    _say("stopped")
+    return 0
+
+
+def _summary(stack: Sequence[Service], data: Path) -> Iterator[str]:
+    for service in stack:
+        yield f"{service.name:<13} {service.url}"
+    if "grafana" not in {service.name for service in stack}:
+        yield "grafana       is not on PATH: the dashboards are left out"
+    yield f"Logs and data are in {data}. Ctrl-C ends all."
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
