@@ -50,6 +50,8 @@ The values of the label `reason` of `borgbase_poll_failures_total`; all are ther
 
 def _reasons(kind: type[PollError]) -> Iterable[tuple[str, str]]:
     for child in kind.__subclasses__():
+        if child.__name__.startswith("_"):
+            continue  # a module's own affair
         yield f"`{child.reason}`", (child.__doc__ or "").partition("\n")[0]
         yield from _reasons(child)
 
@@ -75,7 +77,7 @@ def _configuration() -> str:
     rows = []
     for option in options({collector.name: collector.help for collector in COLLECTORS}):
         flag = f"`{option.flag}`" + (f", `{option.negative}`" if option.is_switch else "")
-        only = "" if len(option.commands) == len(COMMANDS) else f" ({', '.join(option.commands)})"
+        only = f" ({option.only})" if option.only else ""
         rows.append(
             (
                 flag,
