@@ -10,8 +10,9 @@ Go's are built from the modules' own sources, at one version whatever is on PATH
 accept and print differs by version. Sources and objects stay where Go keeps them for all projects
 (GOMODCACHE, GOCACHE). `go install` would refuse modules whose go.mod excludes or replaces others.
 
-Debian's Alertmanager insists on templates in /usr/share. In the unpacked copy that path is relative
-instead (and as long as before): start it in the folder that `root(path)` returns.
+Debian's Alertmanager insists on templates in /usr/share, and Prometheus' pages need some. In the
+unpacked copies that path is relative instead (and as long as before): start them in the folder that
+`root(path)` returns.
 """
 
 import fcntl
@@ -65,6 +66,11 @@ GO_PROGRAMS = {
 
 # package: (binary, absolute path in it, relative path of the same length)
 RELOCATED = {
+    "prometheus": (
+        "usr/bin/prometheus",
+        b"/usr/share/prometheus/web",
+        b"usr//share/prometheus/web",
+    ),
     "prometheus-alertmanager": (
         "usr/bin/prometheus-alertmanager",
         b"/usr/share/prometheus/alertmanager",
@@ -228,8 +234,8 @@ def _unpack(package: str, done: Path) -> None:
             _run(work, "dpkg", "-x", str(deb), "root")
         if package in RELOCATED:
             binary, absolute, relative = RELOCATED[package]
-            path = work / "root" / binary
-            path.write_bytes(path.read_bytes().replace(absolute, relative))
+            if (path := work / "root" / binary).is_file():
+                path.write_bytes(path.read_bytes().replace(absolute, relative))
         (work / "root").rename(done)
 
 

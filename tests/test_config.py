@@ -67,6 +67,9 @@ def test_switches_by_flag_and_by_environment() -> None:
     assert load("--no-collector.account").collectors == {"repos", "ssh_keys", "tokens"}
     assert load(BORGBASE_COLLECTOR_ACCOUNT="false").collectors == {"repos", "ssh_keys", "tokens"}
     assert "account" in load("--collector.account", BORGBASE_COLLECTOR_ACCOUNT="no").collectors
+    assert load().status_page
+    assert not load("--web.no-status-page").status_page
+    assert not load(BORGBASE_WEB_STATUS_PAGE="false").status_page
 
 
 def test_the_places_of_a_token(tmp_path: Path) -> None:
@@ -157,10 +160,39 @@ def test_sizes(text: str, bytes_: int) -> None:
             ["check", "--poll.intervall", "5m"],
             "--poll.intervall: no such flag; did you mean --poll.interval?",
         ),
+        (
+            ["--no-collector.acount"],
+            "--no-collector.acount: no such flag; did you mean --no-collector.account?",
+        ),
         (["-x"], '"-x": no such flag'),
-        (["watch"], '"watch": no such command; there are serve, check, backfill'),
+        (
+            ["--poll.interval", "-5m"],
+            '--poll.interval: "-5m" is not a duration such as 90s, 15m or 6h',
+        ),
+        (["chekc"], '"chekc": no such command; did you mean check?'),
+        (["help"], '"help": no such command; did you mean --help?'),
+        (
+            ["--api.proxy=socks5://proxy:1080"],
+            "--api.proxy: is a SOCKS proxy; only an HTTP one such as http://proxy:3128 will do",
+        ),
+        (
+            ["--api.proxy=proxy:3128"],
+            "--api.proxy: is not the URL of a proxy, such as http://proxy:3128",
+        ),
+        (["watch"], '"watch": no such command; there are serve, check, textfile, backfill'),
         (["check", "again"], '"again": one word too many'),
         (["--json"], "--json: not for serve"),
+        (["textfile", "/x.prom", "--poll.interval=5m"], "--poll.interval: not for textfile"),
+        (["textfile"], "PATH: needs a value"),
+        (
+            ["textfile", "/x.txt"],
+            'PATH: "/x.txt" does not end in .prom, and node_exporter reads no other files',
+        ),
+        (
+            ["textfile", "/no/such/x.prom"],
+            'PATH: "/no/such/x.prom" is in a folder that does not exist',
+        ),
+        (["textfile", "/x.prom", "/y.prom"], '"/y.prom": one word too many'),
         (["check", "--since=1d"], "--since: not for check"),
         (["backfill"], "--output: say which file to write"),
         (
@@ -284,13 +316,42 @@ def test_a_token_beside_the_demo_and_a_mistyped_variable_are_told() -> None:
 
 def test_a_token_folder_must_be_there_at_the_start(tmp_path: Path) -> None:
     missing = tmp_path / "none"
-    (fault,) = faults("--token.dir", str(missing), environment={})[:1]
+    (fault,) = faults("--token.dir", str(missing), environment={})
     assert fault == f"--token.dir: {missing}: No such file or directory"
 
 
 def test_a_token_that_can_be_none_is_a_fault_at_the_start() -> None:
     (fault,) = faults(environment={"BORGBASE_TOKEN": "two words"})
-    assert fault.startswith("BORGBASE_TOKEN: holds what no token does")
+    assert fault == "BORGBASE_TOKEN: holds a space; give the token alone"
+
+
+def test_what_kubernetes_sets_for_a_service_called_like_us_is_no_typing_error() -> None:
+    address = "BORGBASE_EXPORTER_PORT_10133_TCP"
+    variables = {
+        "BORGBASE_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "BORGBASE_EXPORTER_SERVICE_PORT_METRICS": "10133",
+        "BORGBASE_EXPORTER_PORT": "tcp://10.0.0.1:10133",
+        **{f"{address}{suffix}": "x" for suffix in ("", "_PROTO", "_PORT", "_ADDR")},
+    }
+    assert load(**variables).warnings == ()
+
+
+def test_a_web_configuration_of_nothing_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text("# to be filled in\n")
+    assert load(f"--web.config.file={path}").warnings == (
+        "--web.config.file turns nothing on: neither TLS nor users nor headers",
+    )
+
+
+def test_a_flag_may_be_repeated_but_not_contradicted() -> None:
+    assert load("--demo", "--demo").demo
+    for flags in (
+        ("--poll.timeout=5s", "--poll.timeout=6s"),
+        ("--collector.account", "--no-collector.account"),
+    ):
+        (fault,) = faults(*flags)
+        assert fault.endswith(": given 2 times, and not with the same value")
 
 
 def test_a_file_without_certificates_is_a_fault(tmp_path: Path) -> None:
@@ -330,6 +391,24 @@ def test_what_to_write_of_the_past() -> None:
     assert settings.repos == ("x", "y z")
     assert settings.unit == 2**20
     assert load().backfill is None
+
+
+def test_where_to_write_the_metrics_stands_anywhere_after_the_command(tmp_path: Path) -> None:
+    path, folder = tmp_path / "x.prom", tmp_path / "folder"
+    assert load("textfile", "--poll.timeout", "5s", str(path), "--demo").textfile == path
+    assert load("--demo", "textfile", str(path)).textfile == path
+    assert load().textfile is None
+    folder.symlink_to(tmp_path, target_is_directory=True)
+    path.symlink_to("y.prom")
+    assert load("textfile", str(folder / "x.prom")).textfile == tmp_path / "y.prom"
+
+
+def test_a_link_that_leads_nowhere_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "x.prom"
+    path.symlink_to(path)
+    (fault,) = faults("textfile", str(path))
+    assert fault.startswith("PATH: ")
+    assert fault.endswith("is a link that leads nowhere")
 
 
 def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,7 @@ def test_a_good_poll_publishes_everything_at_once(rig: Rig) -> None:
     assert status.collectors["ssh_keys"].part is KEY_LIST
     # From start to start, so that the polls do not drift.
     assert delay == INTERVAL - 2.0
+    assert status.next_poll == NOW + INTERVAL
     assert rig.tokens == [CANARY]
 
 

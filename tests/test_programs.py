@@ -20,7 +20,13 @@ update)
   touch "$lists/index" ;;
 download)
   test -e "$lists/index" || { echo "E: Unable to locate package $4" >&2; exit 100; }
-  echo >"$4.deb" ;;
+  shift 3
+  for name; do echo >"$name.deb"; done ;;
+install)
+  test -e "$lists/index" || { echo "E: Unable to locate package $6" >&2; exit 100; }
+  echo "Inst libnss3 (2:3.87 Debian:12 [amd64])"
+  echo "Inst $6 (1.0 Debian:12 [amd64]) []"
+  echo "Conf $6 (1.0 Debian:12 [amd64])" ;;
 esac
 """
 DPKG = """\
@@ -28,6 +34,11 @@ DPKG = """\
 test -s "$2" && mkdir -p "$3/usr/bin" && echo >"$3/usr/bin/promtool"
 echo "<<</usr/share/prometheus/alertmanager>>>" >"$3/usr/bin/prometheus-alertmanager"
 test -z "$TORN" || { echo "dpkg: unexpected end of file" >&2; exit 2; }
+case $2 in
+*/libnss3.deb) mkdir -p "$3/usr/lib/x/nss" && echo >"$3/usr/lib/x/nss/libnss3.so.1" ;;
+*/chromium*)
+  mkdir -p "$3/usr/lib/chromium" && echo >"$3/usr/lib/chromium/chromium-headless-shell" ;;
+esac
 """
 # Has one module's sources; keeps a log of what it was asked, where, and with which settings.
 GO = """\
@@ -98,6 +109,18 @@ def test_concurrent_use_fetches_once(tools: Path) -> None:
         found = set(pool.map(lambda _: programs.program("promtool"), range(8)))
     assert len(found) == 1
     assert asked(tools).count("download") == 2
+
+
+def test_a_browser_comes_with_the_libraries_that_are_missing(tools: Path) -> None:
+    path = programs.program("chromium")
+    folder = programs.CACHE / "chromium-headless-shell"
+    assert path == folder / "usr/lib/chromium/chromium-headless-shell"
+    assert asked(tools) == ["install", "update", "install", "download"]
+    assert programs.settings(path) == {
+        "LD_LIBRARY_PATH": str(folder / "usr/lib/x/nss"),
+        "XDG_DATA_HOME": str(folder / "usr/share"),
+    }
+    assert programs.settings(Path("/usr/bin/chromium")) == {}
 
 
 def test_a_torn_package_leaves_nothing_behind(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from borgbase_exporter.api.client import connect
 from borgbase_exporter.collectors import COLLECTORS
 from borgbase_exporter.config import PROGRAM, Address, Config, ConfigError, load
 from borgbase_exporter.credentials import AccountTokens, GivenToken, OneToken, TokenSource
+from borgbase_exporter.diagnosis import Finding
 from borgbase_exporter.errors import TokenError
 from borgbase_exporter.exposition import Pages, Renderer
 from borgbase_exporter.loops import Loops
@@ -29,6 +30,7 @@ from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.poller import Poller, Schedule
 from borgbase_exporter.state import State
 from borgbase_exporter.web.app import App, Health
+from borgbase_exporter.web.page import StatusPage
 from borgbase_exporter.web.server import Server
 from borgbase_exporter.webconfig import WebConfigError
 
@@ -48,13 +50,16 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         print_faults(error)
         return 2
     logs.set_up(config.log_level if config.command == "serve" else "warning", config.log_format)
-    if config.command != "serve":
+    if config.command in {"check", "backfill"}:
         # What happens to the polls is told by the command's own output.
         logging.getLogger("borgbase_exporter.poller").setLevel(logging.ERROR)
     for warning in config.warnings:
-        log.warning("%s", warning)
+        if config.command in {"check", "backfill"}:
+            print(f"{PROGRAM}: {warning}", file=sys.stderr)  # noqa: T201  # for a person
+        else:
+            log.warning("%s", warning)
     with simulated(config) as real:
-        return {"serve": serve, "check": check, "backfill": backfill}[real.command](real)
+        return COMMANDS[real.command](real)
 
 
 def print_faults(error: ConfigError) -> None:
@@ -107,12 +112,19 @@ def serve(config: Config) -> int:
     renderer = Renderer(config.max_age)
     state = State(renderer.render, renderer.expiry, time.time)
     loops = Loops(_tokens(config), functools.partial(poller, config), state)
+    status_page = StatusPage(
+        lambda: state.view().accounts,
+        lambda: troubles(loops, state),
+        config.telemetry_path,
+        config.max_age,
+    )
     app = App(
         lambda: state.view().rendered,
         healthy=lambda: healthy(loops, state),
         ready=lambda: ready(state),
         telemetry_path=config.telemetry_path,
         open_probes=config.open_probes,
+        status_page=status_page if config.status_page else None,
     )
     app.configure(config.web)
     with _signals() as caught:
@@ -175,25 +187,30 @@ def reload(config: Config, app: App, server: Server) -> None:
 
 def healthy(loops: Loops, state: State[Pages]) -> Health:
     """Tell whether every loop lives and what it brings can be shown."""
-    troubles = [f"account {account}: the poll loop is dead or stuck" for account in loops.stuck()]
+    return _health(troubles(loops, state))
+
+
+def troubles(loops: Loops, state: State[Pages]) -> list[str]:
+    """Return in words what is wrong with the exporter itself."""
+    found = [f"account {account}: the poll loop is dead or stuck" for account in loops.stuck()]
     if state.stale:
-        troubles.append("the metrics cannot be rendered; the log has the details")
-    return _health(troubles)
+        found.append("the metrics cannot be rendered; the log has the details")
+    return found
 
 
 def ready(state: State[Pages]) -> Health:
     """Tell whether there are accounts, and what came of the first poll of each shows."""
     accounts = state.view().accounts
-    troubles = [
+    waiting = [
         f"account {status.name}: the first poll has not ended yet"
         for status in accounts.values()
         if not status.polls
     ]
-    return _health(troubles if accounts else ["there is no account to poll"])
+    return _health(waiting if accounts else ["there is no account to poll"])
 
 
-def _health(troubles: Sequence[str]) -> Health:
-    return Health(ok=not troubles, words="\n".join(troubles) or "OK")
+def _health(words: Sequence[str]) -> Health:
+    return Health(ok=not words, words="\n".join(words) or "OK")
 
 
 def _tokens(config: Config) -> AccountTokens:
@@ -229,40 +246,54 @@ def _signals() -> Iterator[Callable[[float], set[signal.Signals]]]:
 
 def check(config: Config) -> int:
     """Poll once, print what was found, and return 0 only if all is well."""
-    from borgbase_exporter import diagnosis, report  # noqa: PLC0415  # rich is slow to import
+    from borgbase_exporter import checkup, report  # noqa: PLC0415  # rich is slow to import
 
-    try:
-        sources = _tokens(config).sources()
-    except TokenError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201  # for a person
-        return 1
-    pollers = [
-        poller(config, account, source, lambda _: None) for account, source in sources.items()
-    ]
-    try:
-        _poll_all(pollers)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    sources, problems = checkup.sources_of(_tokens(config))
+    ask = functools.partial(connect, config.api, config.timeout)
+    findings: dict[str, Finding] = {}
+
+    def look(account: str, advance: Callable[[], None]) -> None:
+        polling = poller(config, account, sources[account], lambda _: None)
+        findings[account] = checkup.look(polling, sources[account], ask, time.time)
+        advance()
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal knows a check mark
-    findings = [
-        diagnosis.examine(poller.status, sources[poller.status.name].origin, time.time())
-        for poller in pollers
-    ]
-    report.print_json(findings) if config.json else report.print_tables(findings)
-    return 0 if findings and all(f.well for f in findings) else 1
+    try:
+        with report.progress("Asking BorgBase", len(sources)) as advance:
+            _at_once([functools.partial(look, account, advance) for account in sources])
+        found = [findings[account] for account in sources]
+        show = report.print_json if config.json else report.print_tables
+        show(found, problems)
+        print(end="", flush=True)  # noqa: T201  # the last of it may fail, too
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        _give_up_printing(error)
+        return 1
+    return 0 if found and not problems and all(finding.well for finding in found) else 1
 
 
-def _poll_all(pollers: Sequence[Poller]) -> None:
-    """Poll a few at a time, in threads that do not hold up the process's end."""
-    todo: queue.SimpleQueue[Poller] = queue.SimpleQueue()
-    for one in pollers:
-        todo.put(one)
+def _give_up_printing(error: OSError) -> None:
+    """Tell that standard output takes no more; a reader that has seen enough knows."""
+    if not isinstance(error, BrokenPipeError):
+        print(f"{PROGRAM}: standard output: {error.strerror}", file=sys.stderr)  # noqa: T201
+    # What is still buffered would be tried again, and fail again, at the process's end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _at_once(jobs: Sequence[Callable[[], object]]) -> None:
+    """Do a few jobs at a time, in threads that do not hold up the process's end."""
+    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    for job in jobs:
+        todo.put(job)
 
     def work() -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                todo.get_nowait().poll()
+                todo.get_nowait()()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(CHECKED_AT_ONCE)]
     for thread in threads:
@@ -271,11 +302,43 @@ def _poll_all(pollers: Sequence[Poller]) -> None:
         thread.join()
 
 
+def textfile(config: Config) -> int:
+    """Poll once, write the metrics to a file, and return 0 only if nothing failed."""
+    from borgbase_exporter.textfile import Textfile, TextfileError, resumed  # noqa: PLC0415
+
+    assert config.textfile  # noqa: S101  # it comes with the command
+    file = Textfile(config.textfile, config.api.url)
+    try:
+        sources = _tokens(config).sources()
+        memories = file.read()
+        pollers = [poller(config, name, source, lambda _: None) for name, source in sources.items()]
+        for one in pollers:
+            one.status = resumed(one.status, memories.get(one.status.name))
+        _at_once([one.poll for one in pollers])
+        accounts = {one.status.name: one.status for one in pollers}
+        file.write(accounts, config.max_age, time.time())
+    except (TokenError, TextfileError) as error:
+        log.error("%s", error)  # noqa: TRY400  # the traceback says no more
+        return 1
+    except OSError as error:
+        log.error("%s: cannot be written: %s", config.textfile, error.strerror)  # noqa: TRY400
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if not accounts:
+        log.error("there is no account to poll")
+    good = [c.success for status in accounts.values() for c in status.collectors.values()]
+    return 0 if good and all(good) else 1
+
+
 def backfill(config: Config) -> int:
     """Write the usage of past days to a file."""
     from borgbase_exporter.backfill import backfill as write  # noqa: PLC0415  # so is this
 
     return write(config, _tokens(config))
+
+
+COMMANDS = {"serve": serve, "check": check, "textfile": textfile, "backfill": backfill}
 
 
 def run() -> int:

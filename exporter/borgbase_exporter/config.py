@@ -7,7 +7,7 @@ import difflib
 import ipaddress
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -31,6 +31,7 @@ PROGRAM = "borgbase-exporter"
 COMMANDS = {
     "serve": "poll and serve the metrics (the default)",
     "check": "poll once and print what was found; exit status 0 only if all is well",
+    "textfile": "poll once and write the metrics to PATH, for node_exporter's textfile collector",
     "backfill": "write the usage of past days as OpenMetrics, for promtool to import",
 }
 COURTEOUS_INTERVAL = 300.0
@@ -41,6 +42,10 @@ QUOTABLE = 20
 OWN_LABELS = {"account", "repo_id", "repo"}
 FLAG = r"--[a-z][a-z._-]{,30}"
 """What a flag may look like, and no token does."""
+SERVICE_LINK = re.compile(
+    r"BORGBASE_\w*(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
+)
+"""Variables that Kubernetes sets by itself for a Service that is called like us."""
 MAX_QUOTED = 60
 """Longer values are not quoted: a token may have gone astray."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
@@ -103,6 +108,7 @@ class Config:
     web_file: Path | None
     web: WebConfig
     open_probes: bool
+    status_page: bool
     log_level: str
     log_format: str
     interval: float
@@ -114,6 +120,8 @@ class Config:
     tokens: AccountTokens | None
     demo: bool
     json: bool
+    textfile: Path | None
+    """Where to write, with the command of that name."""
     backfill: Backfill | None
     """With the command of that name."""
     warnings: tuple[str, ...]
@@ -131,7 +139,15 @@ class Option:
     repeatable: bool = False
     secret: bool = False
     """Whether the value may hold a secret, so that no message may quote it."""
+    off: str = ""
+    """The flag that turns a switch off, unless it is called as usual."""
     commands: frozenset[str] = frozenset(COMMANDS)
+
+    @property
+    def only(self) -> str:
+        """The commands that it is for, in words; empty when it is for all."""
+        ours = [command for command in COMMANDS if command in self.commands]
+        return ", ".join(ours) if len(ours) < len(COMMANDS) else ""
 
     @property
     def variable(self) -> str:
@@ -146,7 +162,7 @@ class Option:
     @property
     def negative(self) -> str:
         """The flag that turns a switch off."""
-        return f"--no-{self.flag.removeprefix('--')}"
+        return self.off or f"--no-{self.flag.removeprefix('--')}"
 
 
 _DURATION = re.compile(
@@ -279,6 +295,19 @@ def _may_be_token(text: str) -> bool:
     return len(text) > QUOTABLE and bool(re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", text))
 
 
+def textfile_path(text: str) -> Path:
+    """Read the path of a file that node_exporter is to read; its folder must be there."""
+    if not text.endswith(".prom"):
+        raise ValueError("does not end in .prom, and node_exporter reads no other files")
+    try:
+        path = Path(text).resolve()  # a link stays, and what it leads to is replaced
+    except (OSError, RuntimeError):
+        raise ValueError("is a link that leads nowhere") from None
+    if not path.parent.is_dir():
+        raise ValueError("is in a folder that does not exist")
+    return path
+
+
 def account_name(text: str) -> str:
     """Read the name of an account."""
     if not text.strip():
@@ -298,7 +327,12 @@ def api_url(text: str) -> str:
 
 def proxy_url(text: str) -> str:
     """Read a proxy's address; it may hold a user and password."""
-    _split(text)
+    if text.startswith("socks"):
+        raise ValueError("is a SOCKS proxy; only an HTTP one such as http://proxy:3128 will do")
+    try:
+        _split(text)
+    except ValueError:
+        raise ValueError("is not the URL of a proxy, such as http://proxy:3128") from None
     return text
 
 
@@ -343,6 +377,13 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
             "answer /-/healthy and /-/ready without a password",
             "false",
         ),
+        Option(
+            "--web.status-page",
+            switch,
+            "show the accounts and their repos at /",
+            "true",
+            off="--web.no-status-page",
+        ),
         Option("--web.telemetry-path", url_path, "path of the metrics", "/metrics", "PATH"),
         Option(
             "--log.level",
@@ -352,7 +393,14 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
             "LEVEL",
         ),
         Option("--log.format", one_of("logfmt", "json"), "logfmt or json", "logfmt", "FORMAT"),
-        Option("--poll.interval", duration, "time between polls", "15m", "DURATION"),
+        Option(
+            "--poll.interval",
+            duration,
+            "time between polls",
+            "15m",
+            "DURATION",
+            commands=frozenset(COMMANDS) - {"textfile"},
+        ),
         Option("--poll.timeout", duration, "longest that a poll may take", "30s", "DURATION"),
         Option(
             "--poll.max-age",
@@ -469,6 +517,11 @@ def _backfill_options() -> Iterator[Option]:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # No flag begins with a digit, so `-5m` is a value, to be told that it is no good one.
+        self._negative_number_matcher = re.compile(r"-\d.*")
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError([message])
 
@@ -492,7 +545,7 @@ def parser(table: Sequence[Option], version: str) -> argparse.ArgumentParser:
     made.add_argument("command", nargs="*", help=argparse.SUPPRESS)
     made.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
     for option in table:
-        only = "" if len(option.commands) == len(COMMANDS) else f"; {', '.join(option.commands)}"
+        only = f"; {option.only}" if option.only else ""
         default = f"; default {option.default}" if option.default and not option.is_switch else ""
         if option.is_switch and option.default == "true":
             default = f"; {option.negative} turns it off"
@@ -533,9 +586,9 @@ def load(
     Raises ConfigError with all faults; exits for --help and --version.
     """
     table = options(collectors)
-    given, unknown = parser(table, version).parse_known_args(arguments)
+    given, unknown = parser(table, version).parse_known_intermixed_args(arguments)
     faults: list[str] = []
-    command = _command(given.command, unknown, table, faults)
+    command, textfile = _command(given.command, unknown, table, faults)
     values: dict[str, Any] = {}
     set_by_user: set[str] = set()
     for option in table:
@@ -547,6 +600,8 @@ def load(
         texts, origin = _found(option, getattr(given, option.flag), variables)
         if origin:
             set_by_user.add(option.flag)
+        if not option.repeatable and len(set(texts)) > 1:
+            faults.append(f"{origin}: given {len(texts)} times, and not with the same value")
         readings = _readings(option, texts, origin, faults)
         if option.repeatable:
             values[option.flag] = tuple(readings)
@@ -556,6 +611,8 @@ def load(
         faults.append("--output: say which file to write")
     warnings = [*_weigh(values, faults), *_unknown_variables(environment, table)]
     web = _web(values["--web.config.file"], faults)
+    if values["--web.config.file"] and web == WebConfig() and not faults:
+        warnings.append("--web.config.file turns nothing on: neither TLS nor users nor headers")
     tokens = _tokens(values, environment, faults, warnings, set_by_user)
     if faults:
         raise ConfigError(faults)
@@ -566,6 +623,7 @@ def load(
         web_file=values["--web.config.file"],
         web=web,
         open_probes=values["--web.open-probes"],
+        status_page=values["--web.status-page"],
         log_level=values["--log.level"],
         log_format=values["--log.format"],
         interval=values["--poll.interval"],
@@ -582,6 +640,7 @@ def load(
         tokens=tokens,
         demo=values["--demo"],
         json=values["--json"],
+        textfile=textfile,
         backfill=Backfill(
             values["--output"],
             values["--since"],
@@ -599,17 +658,26 @@ def load(
 
 def _command(
     words: Sequence[str], unknown: Sequence[str], table: Sequence[Option], faults: list[str]
-) -> str:
-    """Return the command; complain of words and flags that are none."""
+) -> tuple[str, Path | None]:
+    """Return the command and its PATH, if it takes one; complain of other words and flags."""
     if unknown:
         faults += [_no_such_flag(word, table) for word in unknown if word.startswith("-")]
         # What looks like a stray word is most likely the value of a flag that is not there.
         words = [word for word in words if word in COMMANDS][:1]
-    command = words[0] if words else "serve"
+    command, *rest = words or ["serve"]
+    path = None
     if command not in COMMANDS:
-        faults.append(f"{_word(command)}: no such command; there are {', '.join(COMMANDS)}")
-    faults += [f"{_word(word)}: one word too many" for word in words[1:]]
-    return command
+        hint = _near(command, [*COMMANDS, "--help", "--version"])
+        hint = hint or f"; there are {', '.join(COMMANDS)}"
+        faults.append(f"{_word(command)}: no such command{hint}")
+    elif command == "textfile" and not unknown:
+        (path,) = _readings(_PATH, rest[:1] or [""], _PATH.flag, faults) or [None]
+        rest = rest[1:]
+    faults += [f"{_word(word)}: one word too many" for word in rest]
+    return command, path
+
+
+_PATH = Option("PATH", textfile_path, "file to write")
 
 
 def _readings(option: Option, texts: Sequence[str], origin: str, faults: list[str]) -> list[Any]:
@@ -634,17 +702,23 @@ def _no_such_flag(word: str, table: Sequence[Option]) -> str:
         return (
             f"--token: no such flag, as others could see it; use {TOKEN_VARIABLE} or --token.file"
         )
-    near = difflib.get_close_matches(flag, [option.flag for option in table], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{flag if re.fullmatch(FLAG, flag) else _word(flag)}: no such flag{hint}"
+    known = ["--help", "--version", *(option.flag for option in table)]
+    known += [option.negative for option in table if option.is_switch]
+    word = flag if re.fullmatch(FLAG, flag) else _word(flag)
+    return f"{word}: no such flag{_near(flag, known)}"
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _unknown_variables(environment: Mapping[str, str], table: Sequence[Option]) -> Iterator[str]:
     known = {TOKEN_VARIABLE, *(option.variable for option in table)}
     for name in sorted(environment):
-        if name.startswith("BORGBASE_") and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            yield f"{name}: no such setting" + (f"; did you mean {near[0]}?" if near else "")
+        ours = name.startswith("BORGBASE_") and not SERVICE_LINK.fullmatch(name)
+        if ours and name not in known:
+            yield f"{name}: no such setting{_near(name, known)}"
 
 
 def _word(word: str) -> str:
@@ -714,11 +788,12 @@ def _tokens(
     if values["--demo"]:
         warnings += [f"{name} is not used: --demo is on" for name in given]
         return None
-    if not given:
+    if not given and not set_by_user & {"--token.file", "--token.dir"}:
         faults.append(
             f"no token: set {TOKEN_VARIABLE}, BORGBASE_TOKEN_FILE (--token.file) or "
             "BORGBASE_TOKEN_DIR (--token.dir); to look around without one: --demo"
         )
+    if not given:
         return None
     if len(given) > 1:
         faults.append(f"{' and '.join(given)}: give only one of them")

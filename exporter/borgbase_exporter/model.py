@@ -175,6 +175,8 @@ class AccountStatus:
     collectors: Mapping[str, CollectorStatus]
     polls: int = 0
     last_poll: float | None = None
+    next_poll: float | None = None
+    """When the next one is due; it may come sooner."""
     last_success: float | None = None
     duration: float | None = None
     token_problem: str = ""

@@ -111,6 +111,7 @@ class Poller:
             status,
             polls=status.polls + 1,
             last_poll=now,
+            next_poll=now + delay,
             last_success=now if status.up else status.last_success,
             duration=duration,
             token_problem=str(token_error or ""),

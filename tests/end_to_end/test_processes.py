@@ -133,3 +133,12 @@ def test_what_there_is_not(demo: Running) -> None:
 def test_the_demo_has_its_repos(demo: Running) -> None:
     assert 'borgbase_account_repos{account="default"} 12' in demo.get("/metrics").text
     assert demo.get("/-/ready").text == "OK\n"
+    assert "postgres-prod" in demo.get("/").text
+
+
+def test_without_the_status_page_no_repo_is_named(tmp_path: Path) -> None:
+    with exporter(tmp_path, "--demo", "--web.no-status-page") as running:
+        until(lambda: running.get("/-/ready").status == 200, "the first poll has ended")
+        page = running.get("/").text
+    assert 'href="/metrics"' in page
+    assert "postgres-prod" not in page

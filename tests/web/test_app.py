@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import pytest
@@ -29,7 +30,13 @@ def app(*, healthy: bool = True, ready: bool = True) -> App:
 
 def get(path: str, method: str = "GET", **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return app().respond(method, path, named)
+    return at_once(app(), method, path, named)
+
+
+def at_once(app: App, method: str, path: str, headers: Mapping[str, str]) -> Response:
+    response = app.respond(method, path, headers)
+    assert isinstance(response, Response)
+    return response
 
 
 def test_metrics_as_text() -> None:
@@ -112,6 +119,6 @@ def test_the_landing_page_links_to_the_rest_and_fetches_nothing() -> None:
 def test_probes_tell_in_words_what_is_wrong() -> None:
     well, unwell = app(), app(healthy=False, ready=False)
     for path, words in (("/-/healthy", b"stuck\n"), ("/-/ready", b"not yet\n")):
-        assert well.respond("GET", path, {}).status == HTTPStatus.OK
-        response = unwell.respond("GET", path, {})
+        assert at_once(well, "GET", path, {}).status == HTTPStatus.OK
+        response = at_once(unwell, "GET", path, {})
         assert (response.status, response.body) == (HTTPStatus.SERVICE_UNAVAILABLE, (words,))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import html
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from borgbase_exporter import __version__
 from borgbase_exporter.exposition import OPENMETRICS, TEXT, Format, Pages
 from borgbase_exporter.web.guard import Guard
+from borgbase_exporter.web.page import StatusPage
 from borgbase_exporter.webconfig import WebConfig
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ METHODS = ("GET", "HEAD")
 PROBES = frozenset({"/-/healthy", "/-/ready"})
 CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
 PLAIN = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Health:
 
 
 class App:
-    """The exporter's pages."""
+    """The exporter's pages; without a status page, `/` only links to the others."""
 
     def __init__(
         self,
@@ -61,13 +64,18 @@ class App:
         telemetry_path: str,
         *,
         open_probes: bool = False,
+        status_page: StatusPage | None = None,
     ) -> None:
         self._open_paths = PROBES if open_probes else frozenset()
         self.configure(WebConfig())
         self._pages = pages
-        self._routes: Mapping[str, Callable[[Mapping[str, str]], Response]] = {
+        self._routes: Mapping[
+            str, Callable[[Mapping[str, str]], Response | Awaitable[Response]]
+        ] = {
             telemetry_path: self._metrics,
-            "/": lambda _: _landing(telemetry_path),
+            "/": functools.partial(_status, status_page)
+            if status_page
+            else lambda _: _landing(telemetry_path),
             "/-/healthy": lambda _: healthy().response,
             "/-/ready": lambda _: ready().response,
         }
@@ -83,8 +91,13 @@ class App:
             return True
         return await self._guard.admits(headers.get("authorization", ""))
 
-    def respond(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
-        """Answer a request; header names are in lower case."""
+    def respond(
+        self, method: str, path: str, headers: Mapping[str, str]
+    ) -> Response | Awaitable[Response]:
+        """Answer a request, at once or, where that takes long, later.
+
+        Header names are in lower case.
+        """
         route = self._routes.get(path)
         if route is None:
             return _error(HTTPStatus.NOT_FOUND)
@@ -113,7 +126,8 @@ class App:
         if sum(map(len, headers.values())) > MAX_HEADERS:
             response = _error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif await self.admits(scope["path"], headers):
-            response = self.respond(scope["method"], scope["path"], headers)
+            answer = self.respond(scope["method"], scope["path"], headers)
+            response = answer if isinstance(answer, Response) else await answer
         else:
             response = _error(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": CHALLENGE})
         length = sum(map(len, response.body))
@@ -184,6 +198,22 @@ def _error(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Resp
     return Response((f"{status.value} {status.phrase}\n".encode(),), status, headers=headers or {})
 
 
+async def _status(status_page: StatusPage, headers: Mapping[str, str]) -> Response:
+    page = await status_page.current()
+    gzip = accepts_gzip(headers.get("accept-encoding", ""))
+    return Response(
+        page.gzipped if gzip else page.plain,
+        content_type=HTML,
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": page.policy,
+            "Referrer-Policy": "no-referrer",
+            "Vary": "Accept-Encoding",
+            **({"Content-Encoding": "gzip"} if gzip else {}),
+        },
+    )
+
+
 def _landing(telemetry_path: str) -> Response:
     links = "".join(
         f'<li><a href="{html.escape(path)}">{html.escape(text)}</a></li>'
@@ -203,7 +233,7 @@ def _landing(telemetry_path: str) -> Response:
     )
     return Response(
         (page.encode(),),
-        content_type="text/html; charset=utf-8",
+        content_type=HTML,
         headers={
             "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
+import functools
 import hmac
 import secrets
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import bcrypt
+
+from borgbase_exporter.web.aside import aside
 
 
 class Guard:
@@ -42,7 +43,7 @@ class Guard:
         if hmac.compare_digest(self._admitted.get(user, b""), digest):
             return True
         async with self._turn:
-            matches = await _aside(_matches, password, hashed)
+            matches = await aside("bcrypt", functools.partial(_matches, password, hashed))
         if matches and user in self._users:
             self._admitted[user] = digest
             return True
@@ -51,24 +52,6 @@ class Guard:
     def _digest(self, *parts: bytes) -> bytes:
         message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
         return hmac.digest(self._key, message, "sha256")
-
-
-async def _aside(check: Callable[[bytes, bytes], bool], password: bytes, hashed: bytes) -> bool:
-    """Run a check in a thread that, unlike an executor's, does not hold up the process's end."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[bool] = loop.create_future()
-
-    def deliver(matches: bool) -> None:  # noqa: FBT001  # a callback's only argument
-        if not answer.done():
-            answer.set_result(matches)
-
-    def work() -> None:
-        matches = check(password, hashed)
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(deliver, matches)
-
-    threading.Thread(target=work, name="bcrypt", daemon=True).start()
-    return await answer
 
 
 def _credentials(authorization: str) -> tuple[bytes, bytes] | None:

@@ -1,0 +1,37 @@
+"""Work that takes long, done beside the event loop so that no scrape waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def aside(name: str, work: Callable[[], T]) -> T:
+    """Run it in a thread that, unlike an executor's, does not hold up the process's end."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: Exception | None) -> None:
+        if answer.done():
+            return  # nobody waits for it any more
+        if error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)  # type: ignore[arg-type]  # without an error it is there
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as fault:  # noqa: BLE001  # whoever waits gets it
+            error = fault
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(deliver, result, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await answer

@@ -1,0 +1,135 @@
+"use strict";
+// Search, sorting and a quiet refresh; without this script the page is complete, worst first.
+const by = (id) => document.getElementById(id);
+const table = document.querySelector("table");
+const heads = [...table.tHead.rows[0].cells];
+const search = by("search");
+const collator = new Intl.Collator(undefined, { numeric: true });
+let rows = [];
+let sorted = { column: 0, down: true };
+
+const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+
+// What each kind of column is sorted by, and whether its first sorting is downwards.
+const kinds = {
+  order: { key: (row, cell) => -row.order, down: true },
+  text: { key: (row, cell) => cell.textContent, down: false },
+  number: { key: (row, cell) => parseFloat(cell.dataset.value), down: true },
+  time: { key: (row, cell) => Date.parse(cell.querySelector("time")?.dateTime), down: false },
+};
+
+function read() {
+  rows = [...table.tBodies[0].rows].map((element, order) => ({ element, order, text: null }));
+}
+
+function sort() {
+  const { column, down } = sorted;
+  const key = kinds[heads[column].dataset.sort].key;
+  const keyed = rows.map((row) => ({ row, key: key(row, row.element.cells[column]) }));
+  const missing = (key) => key === "" || Number.isNaN(key);
+  keyed.sort((a, b) => {
+    const order = a.row.order - b.row.order;
+    if (missing(a.key) || missing(b.key)) return missing(a.key) - missing(b.key) || order;
+    const difference = typeof a.key === "string" ? collator.compare(a.key, b.key) : a.key - b.key;
+    return (down ? -difference : difference) || order;
+  });
+  const all = document.createDocumentFragment();
+  for (const { row } of keyed) all.append(row.element);
+  table.tBodies[0].append(all);
+  heads.forEach((head, i) => {
+    if (i === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    else head.removeAttribute("aria-sort");
+  });
+}
+
+function filter() {
+  const words = plain(search.value).split(/\s+/).filter(Boolean);
+  let found = 0;
+  for (const row of rows) {
+    row.text ??= plain([...row.element.cells].map((cell) => cell.textContent).join(" "));
+    const hit = words.every((word) => row.text.includes(word));
+    if (row.element.hidden === hit) row.element.hidden = !hit;
+    found += hit;
+  }
+  const count = (n) => n.toLocaleString("en");
+  say(words.length ? `${count(found)} of ${count(rows.length)} repos` : "");
+}
+
+function say(text) {
+  if (by("matches").textContent !== text) by("matches").textContent = text;
+}
+
+function refresh() {
+  const request = new XMLHttpRequest();
+  request.open("GET", location.pathname);
+  request.responseType = "document"; // parsed without running scripts or fetching anything
+  request.timeout = 30000;
+  const lost = () => {
+    by("lost").hidden = false;
+  };
+  request.onerror = request.ontimeout = lost;
+  request.onload = () => {
+    const fresh = request.response;
+    if (request.status !== 200 || !fresh?.getElementById("verdict")) return lost();
+    const now = fresh.querySelector("table");
+    // Another number of columns, or another release of the exporter.
+    const look = (page) => page.querySelector("style").textContent + page.querySelectorAll("thead th").length;
+    if (look(fresh) !== look(document)) return location.reload();
+    take(fresh, now);
+  };
+  request.send();
+}
+
+// An account that fares better or worse than before is another thing to look at.
+const keyOf = (details) => `${details.className} ${details.dataset.key}`;
+
+function take(fresh, now) {
+  const focused = document.activeElement?.closest("details")?.dataset.key;
+  const unfolded = new Map(
+    [...document.querySelectorAll("details")].map((one) => [keyOf(one), one.open]),
+  );
+  const known = new Map();
+  for (const one of fresh.querySelectorAll("details")) {
+    known.set(one.dataset.key, one);
+    one.open = unfolded.get(keyOf(one)) ?? one.open;
+  }
+  const verdict = document.title;
+  document.title = fresh.title;
+  document.querySelector("link[rel=icon]").href = fresh.querySelector("link[rel=icon]").href;
+  for (const id of ["verdict", "accounts"]) by(id).replaceWith(fresh.getElementById(id));
+  table.tBodies[0].replaceWith(now.tBodies[0]);
+  table.hidden = now.hidden;
+  by("nothing").replaceWith(fresh.getElementById("nothing"));
+  if (focused !== undefined) known.get(focused)?.querySelector("summary").focus();
+  by("lost").hidden = true;
+  read();
+  if (sorted.column || !sorted.down) sort();
+  filter();
+  if (verdict !== document.title) say(by("verdict-words").textContent);
+}
+
+heads.forEach((head, column) => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(...head.childNodes);
+  button.addEventListener("click", () => {
+    const again = sorted.column === column;
+    sorted = { column, down: again ? !sorted.down : kinds[head.dataset.sort].down };
+    sort();
+  });
+  head.append(button);
+});
+let pause;
+search.addEventListener("input", () => {
+  clearTimeout(pause);
+  pause = setTimeout(filter, 100);
+});
+document.addEventListener("mouseover", ({ target }) => {
+  if (target.dateTime) target.title ||= new Date(target.dateTime).toLocaleString();
+});
+const due = () => by("live").checked && !document.hidden && refresh();
+setInterval(due, 60000);
+document.addEventListener("visibilitychange", due);
+by("tools").hidden = false;
+read();
+filter();

@@ -1,0 +1,343 @@
+"""The status page as people use it: by mouse, by keyboard, on a phone, without JavaScript."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import bcrypt
+import pytest
+from playwright.sync_api import Page, expect
+
+from borgbase_exporter.webconfig import TLS, WebConfig
+from tests.browser.conftest import Site, Visit
+from tests.web.casts import (
+    FULL,
+    HOSTILE,
+    STATES,
+    ailing,
+    cast,
+    failing,
+    many,
+    narrow,
+    repo,
+    well,
+    with_repos,
+)
+from tests.web.conftest import Certificates, certificates
+
+__all__ = ["certificates"]
+
+Serve = Callable[..., Site]
+COLUMNS = (
+    "Status",
+    "Repo",
+    "Account",
+    "Stored",
+    "Quota",
+    "Last write",
+    "Format",
+    "Region",
+    "Flags",
+)
+# What comes first after one press on a column's head, and after another one.
+SORTED = {
+    "Status": ("quiet", "silent"),
+    "Repo": ("fine", "unused"),
+    "Account": ("fine", "silent"),
+    "Stored": ("full", "unused"),
+    "Quota": ("full", "fine"),
+    "Last write": ("silent", "full"),
+    "Format": ("silent", "silent"),
+    "Region": ("full", "silent"),
+    "Flags": ("silent", "silent"),
+}
+
+
+def names(page: Page) -> list[str]:
+    """Return the repos that are shown, from top to bottom."""
+    shown: list[str] = page.eval_on_selector_all(
+        "tbody tr",
+        "rows => rows.filter(r => !r.hidden).map(r => r.cells[1].children[0].textContent)",
+    )
+    return shown
+
+
+def head(page: Page, column: str) -> str:
+    return (
+        page.get_by_role("columnheader", name=column, exact=True).get_attribute("aria-sort") or ""
+    )
+
+
+@pytest.fixture
+def work(site: Serve) -> Site:
+    return site(cast(well("home"), ailing("work")))
+
+
+def test_it_tells_what_is_wrong_and_what_to_do(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    expect(page).to_have_title("4 repos need a look – borgbase-exporter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("4 repos need a look")
+    assert names(page)[:4] == ["silent", "full", "late", "unused"]
+    row = page.get_by_role("row", name="full")
+    expect(row).to_contain_text("97% of its quota used")
+    expect(row).to_contain_text("Raise the quota, or prune and compact.")
+
+
+def test_search(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    search, matches = page.get_by_role("searchbox", name="Search"), page.get_by_role("status")
+    expect(matches).to_have_text("")
+    search.fill("  SILENT wörk ")
+    expect(matches).to_have_text("1 of 7 repos")
+    assert names(page) == ["silent"]
+    search.fill("home")
+    expect(matches).to_have_text("2 of 7 repos")
+    search.fill("no such thing")
+    expect(matches).to_have_text("0 of 7 repos")
+    assert names(page) == []
+    search.fill("")
+    expect(matches).to_have_text("")
+    assert len(names(page)) == 7
+
+
+def test_letters_with_accents_are_found_without(visit: Visit, site: Serve) -> None:
+    page = visit(site(cast(with_repos(well(), repo("Zoë's phone"), repo("other")))))
+    page.get_by_role("searchbox").fill("zoe")
+    expect(page.get_by_role("status")).to_have_text("1 of 2 repos")
+    assert names(page) == ["Zoë's phone"]
+
+
+@pytest.mark.parametrize("keyboard", [False, True], ids=["mouse", "keyboard"])
+def test_each_column_sorts_both_ways(visit: Visit, work: Site, *, keyboard: bool) -> None:
+    page = visit(work)
+    assert head(page, "Status") == "descending"
+    assert tuple(SORTED) == COLUMNS
+    for column, firsts in SORTED.items():
+        button = page.get_by_role("button", name=column, exact=True)
+        for first in firsts:
+            if keyboard:
+                button.focus()
+                page.keyboard.press("Enter" if first == firsts[0] else "Space")
+                expect(button).to_be_focused()
+            else:
+                button.click()
+            assert names(page)[0] == first, column
+            assert head(page, column) in {"ascending", "descending"}
+        assert page.locator("[aria-sort]").count() == 1
+
+
+def test_what_is_unknown_is_sorted_last_either_way(visit: Visit, site: Serve) -> None:
+    page = visit(site(cast(with_repos(well(), repo("a", usage=None), FULL, repo("z")))))
+    for _ in range(2):
+        page.get_by_role("button", name="Stored").click()
+        assert names(page)[-1] == "a"
+
+
+def test_sorting_keeps_the_search(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    page.get_by_role("searchbox").fill("work")
+    expect(page.get_by_role("status")).to_have_text("5 of 7 repos")
+    page.get_by_role("button", name="Repo", exact=True).click()
+    assert names(page) == ["fine", "full", "late", "silent", "unused"]
+
+
+def test_a_refresh_keeps_search_order_and_focus(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    search = page.get_by_role("searchbox")
+    page.get_by_role("button", name="Repo", exact=True).click()
+    search.fill("work")
+    expect(page.get_by_role("status")).to_have_text("5 of 7 repos")
+    summary = page.locator("summary", has_text="home")
+    summary.click()  # folds it
+    work.accounts = cast(failing("home"), with_repos(well("work"), repo("b"), repo("a")), well("x"))
+    search.focus()
+    refreshed(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 account failing")
+    expect(page).to_have_title("1 account failing – borgbase-exporter")
+    assert names(page) == ["a", "b"]
+    assert page.locator("details").evaluate_all("all => all.map(one => one.open)") == [True] * 3
+    expect(search).to_be_focused()
+    expect(search).to_have_value("work")
+    assert head(page, "Repo") == "ascending"
+
+
+def test_a_refresh_keeps_what_is_folded_and_the_place(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    summary = page.locator("summary", has_text="home")
+    summary.click()
+    page.evaluate("scrollTo({top: 120, behavior: 'instant'})")
+    work.accounts = cast(well("home"), with_repos(well("work"), FULL, *map(repo, "abcdefghij")))
+    refreshed(page)
+    assert page.evaluate("scrollY") == 120
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 repo needs a look")
+    expect(summary).to_be_focused()
+    assert page.locator("details").evaluate_all("all => all.map(one => one.open)") == [False, True]
+
+
+def test_a_page_that_cannot_be_refreshed_says_so(visit: Visit, work: Site) -> None:
+    page = visit(work, expected="net::ERR_FAILED")
+    page.route("**/*", lambda route: route.abort())
+    alert = page.get_by_role("alert")
+    expect(alert).to_be_hidden()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(alert).to_contain_text("out of date")
+    page.unroute_all()
+    refreshed(page)
+    expect(alert).to_be_hidden()
+
+
+def refreshed(page: Page) -> None:
+    """Have the page refresh itself, as it does when it is looked at again."""
+    with page.expect_response("**/"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_the_refresh_can_be_switched_off(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    page.get_by_role("checkbox", name="Refresh every minute").uncheck()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert asked == []
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_nothing_sticks_out_at_any_width(visit: Visit, site: Serve, state: str) -> None:
+    page = visit(site(STATES[state]))
+    for width in (320, 360, 640, 768, 960, 1280):
+        page.set_viewport_size({"width": width, "height": 4000})  # all rows are in sight
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_on_a_phone_it_is_still_a_table(visit: Visit, work: Site) -> None:
+    page = visit(work, viewport={"width": 320, "height": 640}, has_touch=True)
+    assert page.get_by_role("table").get_by_role("row").count() == 8
+    assert page.get_by_role("columnheader").count() == len(COLUMNS)
+    row = page.get_by_role("row", name="full")
+    assert row.get_by_role("rowheader").count() == 1
+    assert row.get_by_role("cell").count() == len(COLUMNS) - 1
+    page.get_by_role("button", name="Stored").tap()
+    assert names(page)[0] == "full"
+    # What Chromium itself tells a screen reader, of rows in sight and out of sight.
+    told = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    roles = Counter(node["role"]["value"] for node in told if not node["ignored"])
+    assert {
+        role: roles[role] for role in ("table", "row", "rowheader", "cell", "columnheader")
+    } == {
+        "table": 1,
+        "row": 8,
+        "rowheader": 7,
+        "cell": 7 * (len(COLUMNS) - 1),
+        "columnheader": len(COLUMNS),
+    }
+
+
+def test_hostile_names_do_nothing(visit: Visit, site: Serve) -> None:
+    page = visit(site(STATES["hostile"]))
+    shown = names(page)
+    for name in ("markup", "attribute", "entity", "template", "long", "arabic"):
+        assert HOSTILE[name] in shown
+    assert page.locator("img, script:not(body > script), style:not(head > style)").count() == 0
+    for column in ("Repo", "Format"):
+        page.get_by_role("button", name=column, exact=True).click()
+    page.get_by_role("searchbox").fill("gnp.EXE <img")
+    expect(page.get_by_role("status")).to_have_text("1 of 12 repos")
+    page.mouse.move(200, 400)
+
+
+def test_without_javascript_it_is_complete(visit: Visit, work: Site) -> None:
+    page = visit(work, java_script_enabled=False)
+    assert page.get_by_role("table").get_by_role("row").count() == 8
+    assert page.get_by_role("rowheader").first.inner_text().startswith("silent")
+    expect(page.get_by_role("search")).to_be_hidden()
+    assert page.get_by_role("columnheader").get_by_role("button").count() == 0
+    assert head(page, "Status") == "descending"
+
+
+def test_the_keyboard_reaches_everything_in_order(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    stops = []
+    for _ in range(10 + len(COLUMNS)):
+        page.keyboard.press("Tab")
+        stops.append(
+            page.evaluate(
+                "(e => [e.tagName, getComputedStyle(e).outlineStyle, e.innerText])"
+                "(document.activeElement)"
+            )
+        )
+    assert [tag for tag, *_ in stops] == ["A"] * 6 + ["SUMMARY"] * 2 + ["INPUT"] * 2 + [
+        "BUTTON"
+    ] * 9
+    assert {outline for _, outline, _ in stops} == {"solid"}
+    assert stops[0][2] == "Skip to the repos"
+    page.get_by_role("link", name="Skip to the repos").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Repos", exact=True)).to_be_focused()
+
+
+def test_dark_and_light_follow_the_system(visit: Visit, work: Site) -> None:
+    page = visit(work, color_scheme="dark")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(colour) == "rgb(15, 18, 22)"
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(colour) == "rgb(246, 247, 249)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(colour) == "rgb(255, 255, 255)"
+    expect(page.get_by_role("search")).to_be_hidden()
+
+
+def test_motion_is_only_for_those_who_like_it(visit: Visit, work: Site) -> None:
+    page = visit(work, reduced_motion="reduce")
+    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert page.evaluate(behaviour) == "auto"
+    page.emulate_media(reduced_motion="no-preference")
+    assert page.evaluate(behaviour) == "smooth"
+
+
+def test_bars_show_in_forced_colours(visit: Visit, work: Site) -> None:
+    page = visit(work, forced_colors="active")
+    stroke = "getComputedStyle(document.querySelector('tbody .bar path')).stroke"
+    colour = "getComputedStyle(document.body).color"
+    assert page.evaluate(stroke) == page.evaluate(colour)
+
+
+@pytest.mark.parametrize(("accounts", "each"), [(1, 5000), (200, 25)])
+def test_five_thousand_repos(visit: Visit, site: Serve, accounts: int, each: int) -> None:
+    page = visit(site(many(accounts, each)))
+
+    def found(text: str) -> None:
+        # `expect` describes the page to itself, which takes long when it is that large.
+        page.wait_for_function(
+            "text => document.getElementById('matches').textContent === text", arg=text
+        )
+
+    assert page.evaluate("document.querySelectorAll('tbody tr').length") == 5000
+    search = page.locator("#search")
+    search.fill("-000-0010")
+    found("1 of 5,000 repos")
+    assert names(page) == ["host-000-0010"]
+    search.fill("")
+    found("")
+    page.locator("thead button", has_text="Repo").click()
+    shown = names(page)
+    assert len(shown) == 5000
+    assert shown == sorted(shown)
+    assert page.locator("details.card").count() == accounts
+
+
+def test_behind_tls_and_a_password(visit: Visit, site: Serve, certificates: Certificates) -> None:
+    place = site(cast(narrow()), TLS(certificates.cert_file, certificates.key_file))
+    hashed = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4))
+    place.app.configure(WebConfig(users={"anna": hashed}))
+    page = visit(
+        place,
+        ignore_https_errors=True,
+        http_credentials={"username": "anna", "password": "open sesame"},
+    )
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 account needs a look")
+    place.accounts = cast(well())
+    refreshed(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("All is well")

@@ -1,0 +1,207 @@
+"""The file of metrics: what a run remembers of those before it, and what it may not replace."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from borgbase_exporter import textfile
+from borgbase_exporter.errors import REASONS
+from borgbase_exporter.model import (
+    Account,
+    AccountStatus,
+    APIToken,
+    APITokenList,
+    CollectorStatus,
+    Failure,
+    Part,
+    Plan,
+    Repo,
+    RepoList,
+    SSHKey,
+    SSHKeyList,
+)
+from borgbase_exporter.textfile import MARK, Textfile, TextfileError, resumed
+
+NOW = 1_750_000_000.5
+HOUR = 3600.0
+API = "https://api.example/graphql"
+PARTS: dict[str, Part] = {
+    "repos": RepoList((Repo("a1", 'Zoë "📱"\\\n', usage=5e9, append_only=False),), complete=True),
+    "account": Account(Plan("Small", maximum=1e12), subscription_end=NOW),
+    "ssh_keys": SSHKeyList((SSHKey("1", "key", added=12.0),), length=2),
+    "tokens": APITokenList((APIToken("7", "ci", "read_only", expires=NOW),), complete=True),
+}
+ZERO = dict.fromkeys(REASONS, 0)
+FRESH = AccountStatus("home", {name: CollectorStatus(failures=ZERO) for name in PARTS})
+"""As it is in a new process."""
+
+
+def polled(taken: float = NOW, **changes: Any) -> AccountStatus:
+    """Return the status after a poll that brought everything."""
+    collectors = {
+        name: CollectorStatus(
+            part=part,
+            taken=taken,
+            success=True,
+            failures=ZERO | {"timeout": 3},
+            gaps=frozenset({"Repo.quota"}),
+            missing=frozenset({"quota"}),
+            missing_since=taken - 60,
+        )
+        for name, part in PARTS.items()
+    }
+    return replace(FRESH, collectors=collectors, polls=7, last_success=taken, **changes)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Textfile:
+    return Textfile(tmp_path / "borgbase.prom", API)
+
+
+def again(file: Textfile, status: AccountStatus, now: float = NOW) -> AccountStatus:
+    """Return what a new process knows of an account after another has written this."""
+    file.write({status.name: status}, 6 * HOUR, now)
+    return resumed(FRESH, file.read().get(status.name))
+
+
+def test_the_next_run_knows_what_this_one_knew(file: Textfile) -> None:
+    before = polled(last_poll=NOW, duration=2.0, token_expires=NOW)
+    after = again(file, before)
+
+    assert after.snapshot(since=0) == before.snapshot(since=0)
+    assert (after.polls, after.last_success) == (7, NOW)
+    for name, collector in after.collectors.items():
+        assert replace(collector, success=True) == before.collectors[name]
+
+
+def test_what_only_the_last_poll_was_about_is_not_carried_on(file: Textfile) -> None:
+    failed = {
+        name: replace(collector, success=False, failure=Failure("tls", "no"), skipped=1)
+        for name, collector in polled().collectors.items()
+    }
+    after = again(file, polled(last_poll=NOW, duration=2.0, token_problem="gone"))
+    assert (after.last_poll, after.duration, after.token_problem) == (None, None, "")
+    after = again(file, replace(polled(), collectors=failed))
+    for collector in after.collectors.values():
+        assert (collector.success, collector.failure, collector.skipped) == (False, None, 0)
+
+
+def test_each_part_is_carried_on_until_it_is_too_old(file: Textfile) -> None:
+    status = polled()
+    collectors = dict(status.collectors)
+    collectors["repos"] = replace(collectors["repos"], taken=NOW - 6 * HOUR)
+    collectors["tokens"] = replace(collectors["tokens"], taken=NOW - 6 * HOUR + 1)
+    after = again(file, replace(status, collectors=collectors)).snapshot(since=0)
+
+    assert after.repos is None
+    assert after.tokens == PARTS["tokens"]
+    text = file.path.read_text("utf-8")
+    assert "borgbase_repo_usage_bytes{" not in text
+    assert "borgbase_api_token_expiration_timestamp_seconds{" in text
+
+
+def test_collectors_and_reasons_that_are_gone_are_forgotten_and_new_ones_are_there(
+    file: Textfile,
+) -> None:
+    status = polled()
+    old = CollectorStatus(failures={"timeout": 3, "gremlins": 1})
+    file.write({"home": replace(status, collectors={"repos": old, "x": old})}, HOUR, NOW)
+    after = resumed(FRESH, file.read()["home"])
+
+    assert after.collectors.keys() == PARTS.keys()
+    assert after.collectors["repos"].failures == ZERO | {"timeout": 3}
+    assert after.collectors["tokens"].failures == ZERO
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"version":"0"',
+        b'{"version":"\xff\xfe"}',
+        b'{"version":"\\ud800"}',
+        b"[" * 100_000,
+        b'{"version":' + b"[" * 100_000,
+        b'{"version":"0","api":"x","accounts":{"home":{"polls":"many"}}}',
+    ],
+)
+def test_a_damaged_memory_is_told(
+    file: Textfile, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    file.path.write_bytes(MARK + line)
+    assert file.read() == {}
+    assert caplog.messages == [f"{file.path}: is damaged; the values of the last run are lost"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", MARK + b'{"version":"0","api":"%s","accounts":{}}' % API.encode()]
+)
+def test_an_empty_file_and_one_of_another_version_hold_nothing(
+    file: Textfile, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    file.path.write_bytes(content)
+    assert file.read() == {}
+    assert caplog.messages == []
+
+
+def test_what_was_true_of_another_api_is_forgotten(file: Textfile) -> None:
+    file.write({"home": polled()}, HOUR, NOW)
+    assert replace(file, api="http://127.0.0.1:1/graphql").read() == {}
+    assert file.read()
+
+
+@settings(deadline=None)  # a disk may be slow
+@given(at=st.floats(0, 1, exclude_max=True), noise=st.binary(min_size=1, max_size=8))
+def test_no_damage_is_fatal(
+    tmp_path_factory: pytest.TempPathFactory, at: float, noise: bytes
+) -> None:
+    file = Textfile(tmp_path_factory.getbasetemp() / "noise.prom", API)
+    file.write({"home": polled()}, HOUR, NOW)
+    content = file.path.read_bytes()
+    place = len(MARK) + int(at * (content.index(b"\n") - len(MARK)))
+    file.path.write_bytes(content[:place] + noise + content[place + len(noise) :])
+    memory = file.read().get("home")
+    file.write({"home": resumed(FRESH, memory)}, HOUR, NOW)
+
+
+def test_a_line_without_end_is_not_read_to_the_end(
+    file: Textfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write({"home": polled()}, HOUR, NOW)
+    monkeypatch.setattr(textfile, "LONGEST", 100)
+    assert file.read() == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"my_metric 1\n", "is of another origin; delete it, or write elsewhere"),
+        (None, "is not a file"),
+    ],
+)
+def test_what_is_not_ours_is_not_replaced(file: Textfile, content: bytes | None, told: str) -> None:
+    if content is None:
+        file.path.mkdir()
+    else:
+        file.path.write_bytes(content)
+    with pytest.raises(TextfileError) as caught:
+        file.read()
+    assert str(caught.value) == f"{file.path}: {told}"
+
+
+def test_an_interruption_leaves_the_old_file_and_nothing_else(
+    file: Textfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write({"home": polled()}, HOUR, NOW)
+    before = file.path.read_bytes()
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        file.write({}, HOUR, NOW)
+
+    assert file.path.read_bytes() == before
+    assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]
