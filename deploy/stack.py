@@ -1,6 +1,6 @@
 """The stack of deploy/compose without containers: `make stack`.
 
-    python -m deploy.stack [--prometheus-port 9091 …] [flags of borgbase-exporter …]
+    python -m deploy.stack [--impatient] [--prometheus-port 9091 …] [flags of borgbase-exporter …]
 
 The exporter, Prometheus and Alertmanager with the configuration files of this folder, and Grafana
 if there is one on PATH, each on 127.0.0.1. Prometheus and Alertmanager come from PATH, or are
@@ -11,6 +11,7 @@ import argparse
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -89,7 +90,7 @@ def services(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[Serv
         "/-/ready",
         (
             found,
-            f"--config.file={_prometheus_folder(data, exporter, options.alertmanager_port)}",
+            f"--config.file={_prometheus_folder(options)}",
             f"--storage.tsdb.path={data / 'prometheus' / 'data'}",
             f"--web.listen-address=127.0.0.1:{prometheus}",
             f"--web.external-url=http://localhost:{prometheus}",
@@ -122,17 +123,25 @@ def services(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[Serv
         )
 
 
-def _prometheus_folder(data: Path, exporter: int, alertmanager: int) -> Path:
-    """Put the shipped configuration beside our own addresses; return the configuration's path."""
-    folder = data / "prometheus"
-    (folder / "targets").mkdir(parents=True, exist_ok=True)
-    for name in ("prometheus.yml", "rules"):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(DEPLOY / "prometheus" / name)
-    for name, port in (("borgbase", exporter), ("alertmanager", alertmanager)):
+def _prometheus_folder(options: argparse.Namespace) -> Path:
+    """Copy the shipped configuration beside our own addresses; return the configuration's path."""
+    folder: Path = options.data / "prometheus"
+    for name in ("prometheus.yml", "rules/borgbase-recording.yml", "rules/borgbase-alerts.yml"):
+        text = (DEPLOY / "prometheus" / name).read_text("utf-8")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(_hastened(text) if options.impatient else text, "utf-8")
+    ports = {"borgbase": options.exporter_port, "alertmanager": options.alertmanager_port}
+    (folder / "targets").mkdir(exist_ok=True)
+    for name, port in ports.items():
         targets = [{"targets": [f"localhost:{port}"]}]  # JSON is YAML
         (folder / "targets" / f"{name}.yml").write_text(json.dumps(targets))
     return folder / "prometheus.yml"
+
+
+def _hastened(text: str) -> str:
+    """Have Prometheus look every few seconds, and alerts fire as soon as their condition holds."""
+    text = re.sub(r"^ +for: .*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"(interval: )1m\b", r"\g<1>5s", text)
 
 
 def _grafana_home(found: Path) -> Path:
@@ -269,6 +278,11 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         *(("alertmanager", 9093), ("grafana", 3000)),
     ):
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"{port}")
+    parser.add_argument(
+        "--impatient",
+        action="store_true",
+        help="let alerts fire at once, instead of after their half hours",
+    )
     parser.add_argument("--data", type=Path, default=PROJECT / ".cache" / "stack", metavar="FOLDER")
     options, flags = parser.parse_known_args(arguments)
     options.data = options.data.resolve()

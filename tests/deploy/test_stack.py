@@ -124,6 +124,18 @@ def test_all_of_it_works_together_until_it_is_interrupted(
     assert_free(ports.values())
 
 
+def test_who_is_impatient_sees_an_alert_at_once(tmp_path: Path, ports: dict[str, int]) -> None:
+    with stack(tmp_path, ports, "--demo", "--impatient") as process:
+        said(process, "Ctrl-C")
+        address = f"127.0.0.1:{ports['alertmanager']}"
+
+        def fired() -> set[str]:
+            alerts = json.loads(ask(address, "/api/v2/alerts").body)
+            return {alert["labels"]["alertname"] for alert in alerts}
+
+        until(lambda: "BorgBaseRepoQuotaAlmostFull" in fired(), "an alert has fired")
+
+
 def test_a_port_in_use_is_told_before_anything_starts(
     tmp_path: Path, ports: dict[str, int]
 ) -> None:
