@@ -209,6 +209,15 @@ def test_a_dead_loop_is_stuck(rig: Rig) -> None:
     assert rig.loops.stuck() == ["home"]
 
 
+def test_a_loop_that_was_stopped_is_not_stuck(rig: Rig) -> None:
+    rig.add("home")
+    rig.sync_and_wait_for(1)
+    rig.loops.stop()
+    for thread in threads_of_loops():
+        thread.join(PATIENCE)
+    assert rig.loops.stuck() == []
+
+
 def test_a_loop_that_has_not_begun_is_not_stuck(rig: Rig) -> None:
     seen: list[list[str]] = []
     rig.on_put = lambda: seen.append(rig.loops.stuck())

@@ -66,6 +66,7 @@ class Rig:
         self.now = NOW
         self.ticks = 50.0
         self.poll_takes = 2.0
+        self.publishing_takes = 0.0
         self.during_a_poll: Callable[[], None] = lambda: None
         self.answers: dict[str, Outcome] = {
             "repos": brought(REPO_LIST),
@@ -80,7 +81,7 @@ class Rig:
             self.source,
             [self.scripted("repos"), self.scripted("ssh_keys")],
             self._connect,
-            self.published.append,
+            self._publish,
             Schedule(INTERVAL, timeout=30.0),
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
@@ -110,6 +111,10 @@ class Rig:
         yield None  # type: ignore[misc]  # the scripted collectors do not look at it
         self.ticks += self.poll_takes
         self.now += self.poll_takes
+
+    def _publish(self, status: AccountStatus) -> None:
+        self.published.append(status)
+        self.ticks += self.publishing_takes
 
     @property
     def status(self) -> AccountStatus:
@@ -196,6 +201,13 @@ def test_failures_back_off_to_the_interval_and_a_success_ends_that(rig: Rig) -> 
     assert rig.poller.poll() == INTERVAL
     rig.answers["repos"] = ConnectError("no answer")
     assert rig.poller.poll() == 30
+
+
+def test_what_publishing_takes_is_no_drift(rig: Rig) -> None:
+    rig.publishing_takes = 5.0
+    assert rig.poller.poll() == INTERVAL - 2.0 - 5.0
+    rig.publishing_takes = 2 * INTERVAL
+    assert rig.poller.poll() == 0
 
 
 def test_backing_off_for_ever_does_not_overflow(rig: Rig) -> None:

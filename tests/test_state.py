@@ -54,24 +54,75 @@ def test_time_alone_renders_anew_once() -> None:
     assert state.view().rendered == " at 150"
 
 
-def test_where_rendering_fails_the_old_bytes_stay(caplog: pytest.LogCaptureFixture) -> None:
-    def fragile(accounts: Accounts, now: float) -> str:
-        if "bad" in accounts:
+def fragile(accounts: Accounts, now: float) -> str:
+    if "bad" in accounts:
+        raise ValueError("cannot render this")
+    return names(accounts, now)
+
+
+def test_an_account_that_cannot_be_rendered_costs_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = State(fragile, never, Clock())
+    for name in ("old", "gone"):
+        state.put(status(name))
+    state.show()
+    for name in ("bad", "new"):
+        state.put(status(name))
+    state.remove("gone")
+    state.show()
+    assert state.view().rendered == "old,new at 100"
+    assert state.stale
+    state.show()
+    assert caplog.text.count("cannot be rendered") == 1
+    state.remove("bad")
+    state.show()
+    assert state.view().rendered == "old,new at 100"
+    assert not state.stale
+
+
+def test_what_could_not_be_rendered_for_a_moment_shows_later() -> None:
+    broken = True
+
+    def render(accounts: Accounts, now: float) -> str:
+        if broken and accounts:
+            raise MemoryError
+        return names(accounts, now)
+
+    state = State(render, never, Clock())
+    state.put(status("a"))
+    state.show()
+    assert state.view().rendered == " at 100"
+    broken = False
+    state.show()
+    assert state.view().rendered == "a at 100"
+    assert not state.stale
+
+
+def test_what_expires_and_cannot_be_rendered_anew_is_tried_once() -> None:
+    clock, tries = Clock(), []
+
+    def render(accounts: Accounts, now: float) -> str:
+        tries.append(now)
+        if now >= 150.0:
             raise ValueError("cannot render this")
         return names(accounts, now)
 
-    state = State(fragile, never, Clock())
-    state.put(status("good"))
-    state.show()
-    state.put(status("bad"))
-    state.show()
-    assert state.view().rendered == "good at 100"
-    assert "cannot be rendered" in caplog.text
+    state = State(render, lambda *_: 150.0, clock)
+    clock.now = 150.0
+    for _ in range(3):
+        assert state.view().rendered == " at 100"
     assert state.stale
-    state.put(status("better"))
+    assert tries == [100.0, 150.0]
+
+
+def test_each_view_has_a_number_of_its_own() -> None:
+    state = State(names, never, Clock())
+    first = state.view().revision
+    assert state.view().revision == first
+    state.put(status("a"))
     state.show()
-    assert state.view().rendered == "good,better at 100"
-    assert not state.stale
+    assert state.view().revision != first
 
 
 class Work:

@@ -67,7 +67,7 @@ def file(tmp_path: Path) -> Textfile:
 def again(file: Textfile, status: AccountStatus, now: float = NOW) -> AccountStatus:
     """Return what a new process knows of an account after another has written this."""
     file.write({status.name: status}, 6 * HOUR, now)
-    return resumed(FRESH, file.read().get(status.name))
+    return resumed(FRESH, file.read().get(status.name), now)
 
 
 def test_the_next_run_knows_what_this_one_knew(file: Textfile) -> None:
@@ -106,13 +106,22 @@ def test_each_part_is_carried_on_until_it_is_too_old(file: Textfile) -> None:
     assert "borgbase_api_token_expiration_timestamp_seconds{" in text
 
 
+def test_what_a_clock_that_was_ahead_has_left_behind_grows_old(file: Textfile) -> None:
+    file.write({"home": polled(taken=NOW + 400 * 24 * HOUR)}, HOUR, NOW)
+    after = resumed(FRESH, file.read()["home"], NOW)
+
+    assert after.last_success == NOW
+    assert {c.taken for c in after.collectors.values()} == {NOW}
+    assert all((c.missing_since or 0) <= NOW for c in after.collectors.values())
+
+
 def test_collectors_and_reasons_that_are_gone_are_forgotten_and_new_ones_are_there(
     file: Textfile,
 ) -> None:
     status = polled()
     old = CollectorStatus(failures={"timeout": 3, "gremlins": 1})
     file.write({"home": replace(status, collectors={"repos": old, "x": old})}, HOUR, NOW)
-    after = resumed(FRESH, file.read()["home"])
+    after = resumed(FRESH, file.read()["home"], NOW)
 
     assert after.collectors.keys() == PARTS.keys()
     assert after.collectors["repos"].failures == ZERO | {"timeout": 3}
@@ -166,7 +175,7 @@ def test_no_damage_is_fatal(
     place = len(MARK) + int(at * (content.index(b"\n") - len(MARK)))
     file.path.write_bytes(content[:place] + noise + content[place + len(noise) :])
     memory = file.read().get("home")
-    file.write({"home": resumed(FRESH, memory)}, HOUR, NOW)
+    file.write({"home": resumed(FRESH, memory, NOW)}, HOUR, NOW)
 
 
 def test_a_line_without_end_is_not_read_to_the_end(

@@ -308,12 +308,14 @@ def textfile(config: Config) -> int:
 
     assert config.textfile  # noqa: S101  # it comes with the command
     file = Textfile(config.textfile, config.api.url)
+    # As Ctrl-C, so that no draft is left behind.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sources = _tokens(config).sources()
         memories = file.read()
         pollers = [poller(config, name, source, lambda _: None) for name, source in sources.items()]
         for one in pollers:
-            one.status = resumed(one.status, memories.get(one.status.name))
+            one.status = resumed(one.status, memories.get(one.status.name), time.time())
         _at_once([one.poll for one in pollers])
         accounts = {one.status.name: one.status for one in pollers}
         file.write(accounts, config.max_age, time.time())
@@ -325,6 +327,8 @@ def textfile(config: Config) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if not accounts:
         log.error("there is no account to poll")
     good = [c.success for status in accounts.values() for c in status.collectors.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from borgbase_exporter.credentials import AccountTokens, TokenFile, TokenSource
@@ -30,7 +30,7 @@ class Board(Protocol):
         """Show what has changed, now."""
 
     def settle(self) -> None:
-        """Show what has changed, soon, and return when it shows."""
+        """See to it that what has changed shows soon."""
 
 
 class Loops:
@@ -73,8 +73,10 @@ class Loops:
             self._made(account, sources[account]) for account in sources.keys() - self._loops.keys()
         ]
         self._board.show()
-        for loop in begun:
-            loop.start()
+        if begun:
+            # Aside: a thread takes until it gets the processor to start, which the polls of many
+            # accounts keep busy, and whoever called has scrapes and signals to see to.
+            threading.Thread(target=_start, args=(begun,), name="start polls", daemon=True).start()
 
     def _made(self, account: str, source: TokenSource) -> _Loop:
         if isinstance(source, TokenFile) and source.exposed and source not in self._exposed:
@@ -117,6 +119,11 @@ class Loops:
         return stuck
 
 
+def _start(loops: Iterable[_Loop]) -> None:
+    for loop in loops:
+        loop.start()
+
+
 class _Loop:
     """The thread of one poller."""
 
@@ -141,7 +148,8 @@ class _Loop:
     @property
     def stuck(self) -> bool:
         begun = self._thread.ident is not None
-        return (begun and not self._thread.is_alive()) or self.poller.late > 0
+        dead = begun and not self._thread.is_alive() and not self._stopped
+        return dead or self.poller.late > 0
 
     def _wait(self, seconds: float) -> bool:
         self._wake.wait(seconds)

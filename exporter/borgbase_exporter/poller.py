@@ -117,7 +117,7 @@ class Poller:
             token_problem=str(token_error or ""),
         )
         self._publish(self.status)
-        return delay
+        return max(0.0, delay - (self._monotonic() - begun - duration))  # what publishing took
 
     def _read_token(self) -> TokenError | None:
         """Renew the token; where that fails, say so once, and let the old one serve on."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from borgbase_exporter.model import AccountStatus
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 Accounts = Mapping[str, AccountStatus]
+Changes = dict[str, AccountStatus | None]
+"""The accounts' new statuses; None for one that is gone."""
 REST = 20
 """How many times as long as a rendering to rest after it: polls take a twentieth of a core."""
 LONGEST_REST = 5.0
@@ -28,13 +31,16 @@ class View(Generic[R]):
     accounts: Accounts
     rendered: R
     expires: float
+    revision: int
+    """Another one for each view."""
 
 
 class State(Generic[R]):
-    """Holds the newest view; it is swapped whole, so a reader needs no lock.
+    """Holds the newest view, which is swapped whole.
 
     `render` makes the bytes that are served from the accounts at a moment, and `expiry` tells
-    when time alone will change them. Where rendering fails the old bytes stay.
+    when time alone will change them. Where an account cannot be rendered its old bytes stay, and
+    it is tried again with the next change of any account.
 
     All accounts are rendered together, so those whose polls end close to one another share a
     rendering: else the work of a round of polls would grow with the square of the accounts.
@@ -58,16 +64,17 @@ class State(Generic[R]):
         """Of the one who renders next, and rests before; the others wait for that."""
         self._rendering = threading.Lock()
         self._noting = threading.Lock()
-        self._changes: dict[str, AccountStatus | None] = {}
+        self._changes: Changes = {}
+        self._revisions = itertools.count()
         self._rested = float("-inf")
         self.stale = False
-        """Whether the newest view could not be rendered, so that an older one is shown."""
+        """Whether something could not be rendered, so that older bytes of it are shown."""
         self._view = self._make({})
 
     def view(self) -> View[R]:
         """Return the view as it is now."""
         if self._clock() >= self._view.expires:
-            self._swap()
+            self._swap(expired=True)
         return self._view
 
     def put(self, status: AccountStatus) -> None:
@@ -92,21 +99,45 @@ class State(Generic[R]):
                 self._sleep(max(0.0, self._rested - self._monotonic()))
                 self._swap()
 
-    def _swap(self) -> None:
+    def _swap(self, *, expired: bool = False) -> None:
         with self._rendering:
+            if expired and self._clock() < self._view.expires:
+                return  # another reader was faster
             with self._noting:
                 changes, self._changes = self._changes, {}
-            accounts = {n: s for n, s in {**self._view.accounts, **changes}.items() if s}
             begun = self._monotonic()
-            try:
-                self._view = self._make(accounts)
-                self.stale = False
-            except Exception:
-                self.stale = True
-                log.exception("a defect, please report it: the metrics cannot be rendered")
+            failed = {} if self._take(changes) else self._take_singly(changes)
+            with self._noting:
+                self._changes = {**failed, **self._changes}
             ended = self._monotonic()
             self._rested = ended + min(REST * (ended - begun), LONGEST_REST)
 
+    def _take_singly(self, changes: Changes) -> Changes:
+        """Take what can be rendered, so that one account costs no other; return the rest."""
+        if not changes:  # what was shown has expired, and cannot be rendered without it
+            self._view = replace(self._view, expires=float("inf"))
+        failed = {n: s for n, s in changes.items() if not self._take({n: s})}
+        self.stale = bool(failed) or not changes
+        return failed
+
+    def _take(self, changes: Changes) -> bool:
+        """Swap the view for one with these changes, if that can be rendered."""
+        accounts = {n: s for n, s in {**self._view.accounts, **changes}.items() if s}
+        try:
+            self._view = self._make(accounts)
+        except Exception:
+            if not self.stale:
+                log.exception("a defect, please report it: the metrics cannot be rendered")
+            self.stale = True
+            return False
+        self.stale = False
+        return True
+
     def _make(self, accounts: Accounts) -> View[R]:
         now = self._clock()
-        return View(accounts, self._render(accounts, now), self._expiry(accounts, now))
+        return View(
+            accounts,
+            self._render(accounts, now),
+            self._expiry(accounts, now),
+            next(self._revisions),
+        )

@@ -75,27 +75,37 @@ def remember(status: AccountStatus, since: float) -> AccountMemory:
     return AccountMemory(status.polls, status.last_success, collectors, status.snapshot(since))
 
 
-def resumed(status: AccountStatus, memory: AccountMemory | None) -> AccountStatus:
-    """Return the status of an account that is new to this process, as the last run left it."""
+def resumed(status: AccountStatus, memory: AccountMemory | None, now: float) -> AccountStatus:
+    """Return the status of an account that is new to this process, as the last run left it.
+
+    What was remembered when the clock was ahead counts as of now: else it would never grow old.
+    """
     if not memory:
         return status
     collectors = {
         name: replace(
             collector,
             part=getattr(memory.snapshot, name),
-            taken=kept.taken,
+            taken=_past(kept.taken, now),
             failures={reason: kept.failures.get(reason, 0) for reason in collector.failures},
             gaps=kept.gaps,
             missing=kept.missing,
-            missing_since=kept.missing_since,
+            missing_since=_past(kept.missing_since, now),
         )
         if (kept := memory.collectors.get(name))
         else collector
         for name, collector in status.collectors.items()
     }
     return replace(
-        status, collectors=collectors, polls=memory.polls, last_success=memory.last_success
+        status,
+        collectors=collectors,
+        polls=memory.polls,
+        last_success=_past(memory.last_success, now),
     )
+
+
+def _past(moment: float | None, now: float) -> float | None:
+    return None if moment is None else min(moment, now)
 
 
 @dataclass(frozen=True, slots=True)
