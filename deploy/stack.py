@@ -4,14 +4,17 @@
 
 The exporter, Prometheus and Alertmanager with the configuration files of this folder, and Grafana
 if there is one on PATH, each on 127.0.0.1. Prometheus and Alertmanager come from PATH, or are
-Debian's, fetched by tests/programs.py. Data and logs stay in `.cache/stack`. Ctrl-C ends all of it.
+Debian's, fetched by tests/programs.py. Data and logs stay in `.cache/stack`. Alerts are told when
+they begin to fire and when they end. Ctrl-C ends all of it.
 """
 
 import argparse
 import http.client
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -25,6 +28,7 @@ from http import HTTPStatus
 from math import inf
 from pathlib import Path
 
+from borgbase_exporter.text import redacted
 from tests.programs import UnavailableError, program, root
 
 DEPLOY = Path(__file__).resolve().parent
@@ -35,8 +39,15 @@ PATIENCE = 60.0
 """Seconds for programs to answer after their start, and to end after they were asked to."""
 LOOK_SECONDS = 0.1
 """Between two looks at whether all programs still run."""
+NEWS_SECONDS = 3.0
+"""Between two looks at which alerts fire."""
+ALERTS = "/api/v2/alerts?silenced=false&inhibited=false"
 LAST_WORDS = 10
 """Lines of a log to show when its program has ended by itself."""
+
+ADVICE = """\
+  Prometheus and Alertmanager come from PATH, or by apt-get on Debian and Ubuntu. Install them so
+  that `prometheus` and `alertmanager` are on PATH, or take the Compose stack: docs/container.md"""
 
 
 class StackError(Exception):
@@ -62,12 +73,18 @@ class Service:
     @property
     def works(self) -> bool:
         """Whether it answers as it should."""
+        return self.get(self.ready) is not None
+
+    def get(self, path: str) -> bytes | None:
+        """Return a page; None if there is none, or no answer."""
         try:
             with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as asked:
-                asked.request("GET", self.ready)
-                return asked.getresponse().status == HTTPStatus.OK
+                asked.request("GET", path)
+                answer = asked.getresponse()
+                body = answer.read()
         except (OSError, http.client.HTTPException):
-            return False
+            return None
+        return body if answer.status == HTTPStatus.OK else None
 
 
 def services(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[Service]:
@@ -235,6 +252,41 @@ def watch(started: Sequence[Started], done: Callable[[], bool], patience: float 
         time.sleep(LOOK_SECONDS)
 
 
+def follow(alertmanager: Service, started: Sequence[Started], asked: Sequence[int]) -> None:
+    """Tell of alerts until an end is asked for; StackError if a program has ended."""
+    firing: dict[str, str] = {}
+    while not asked:
+        firing = tell(alertmanager, firing)
+        _pause(started, asked)
+
+
+def _pause(started: Sequence[Started], asked: Sequence[int]) -> None:
+    due = time.monotonic() + NEWS_SECONDS
+    watch(started, lambda: bool(asked) or time.monotonic() > due)
+
+
+def tell(alertmanager: Service, told: dict[str, str]) -> dict[str, str]:
+    """Print the alerts that fire but were not told, and those that end; return all that fire.
+
+    As no one would be notified of them, inhibited and silenced alerts do not count.
+    """
+    if (answer := alertmanager.get(ALERTS)) is None:
+        return told
+    firing = {alert["fingerprint"]: _alert(alert) for alert in json.loads(answer)}
+    clock = time.strftime("%H:%M:%S")
+    _say(*(f"{clock} ended {line}" for one, line in told.items() if one not in firing))
+    _say(*(f"{clock} fires {line}" for one, line in firing.items() if one not in told))
+    return firing
+
+
+def _alert(alert: Mapping[str, Mapping[str, str]]) -> str:
+    labels = alert["labels"]
+    names = [labels[name] for name in ("alertname", "account", "repo") if name in labels]
+    summary = alert["annotations"].get("summary", "")
+    text = f"{labels.get('severity', ''):<8} {' '.join(names)}: {summary}"
+    return redacted(text, secret="")  # names come from elsewhere
+
+
 def check_ports(stack: Sequence[Service]) -> None:
     """Raise a StackError that names each port that somebody else has."""
     taken = []
@@ -263,7 +315,8 @@ def _signals() -> list[int]:
 
 
 def _say(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)  # noqa: T201  # for a person
+    for line in lines:
+        print(line, flush=True)  # noqa: T201  # for a person
 
 
 def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -283,15 +336,19 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         action="store_true",
         help="let alerts fire at once, instead of after their half hours",
     )
-    parser.add_argument("--data", type=Path, default=PROJECT / ".cache" / "stack", metavar="FOLDER")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="default: in .cache/stack")
     options, flags = parser.parse_known_args(arguments)
-    options.data = options.data.resolve()
+    # Apart, since to the alerts, an account that takes the other's place has lost all its repos.
+    whose = "demo" if "--demo" in flags else "accounts"
+    options.data = (options.data or PROJECT / ".cache" / "stack" / whose).resolve()
     return options, flags
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stack until it is interrupted; return its exit status."""
     options, flags = _options(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal knows all letters
     try:
         options.data.mkdir(parents=True, exist_ok=True)
         stack = list(services(options, flags))
@@ -300,9 +357,12 @@ def main(arguments: Sequence[str]) -> int:
         with running(stack, options.data) as started:
             watch(started, lambda: bool(asked) or all(each.works for each in stack), PATIENCE)
             if not asked:
-                _say(*_summary(stack, options.data))
-            watch(started, lambda: bool(asked))
-    except (StackError, UnavailableError, OSError) as fault:
+                _say(*_summary(stack, options))
+            follow(next(s for s in stack if s.name == "alertmanager"), started, asked)
+    except UnavailableError as fault:
+        _say(f"stack: {fault}", ADVICE)
+        return 1
+    except (StackError, OSError) as fault:
         _say(f"stack: {fault}")
         return 1
     except KeyboardInterrupt:  # while programs were fetched
@@ -311,12 +371,26 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _summary(stack: Sequence[Service], data: Path) -> Iterator[str]:
+def _summary(stack: Sequence[Service], options: argparse.Namespace) -> Iterator[str]:
     for service in stack:
-        yield f"{service.name:<13} {service.url}"
+        yield f"{service.name:<13} {look(service)}"
     if "grafana" not in {service.name for service in stack}:
         yield "grafana       is not on PATH: the dashboards are left out"
-    yield f"Logs and data are in {data}. Ctrl-C ends all."
+    yield f"Logs and data are in {options.data}."
+    when = "at once" if options.impatient else "after half an hour or longer; --impatient: at once"
+    yield f"Alerts are told here when they fire ({when}) and when they end. Ctrl-C ends all."
+
+
+def look(service: Service) -> str:
+    """Return where to look at it: Debian's Prometheus has old pages, its Alertmanager none."""
+    if service.name == "prometheus":
+        found = (page for page in ("/alerts", "/classic/alerts") if service.get(page) is not None)
+        return f"{service.url}{next(found, '')}"
+    if service.name == "alertmanager" and b"<script" not in (service.get("/") or b""):
+        folder = str(Path(service.command[0]).parent)
+        amtool = shutil.which("amtool", path=folder) or "amtool"
+        return shlex.join([amtool, "alert", f"--alertmanager.url={service.url}"])
+    return service.url
 
 
 if __name__ == "__main__":

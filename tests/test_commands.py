@@ -195,7 +195,7 @@ def test_what_fails_is_told(machine: Machine, text: str, told: str) -> None:
     "text",
     [
         f"{PROGRAM} --no-such-flag",
-        f"{PROGRAM} serve --demo --web.listen-address 10133",
+        f"{PROGRAM} serve --demo --web.listen-address localhost",
         f"BORGBASE_POLL_INTERVALL=5m {PROGRAM} --demo",
         "python -m tests.nosuchmodule",
         "pip install ./nowhere",

@@ -1,11 +1,15 @@
 """`make stack` runs with Debian's programs and the configuration files that ship."""
 
+import http.server
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,13 +17,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.stack import Service, _options, look, main, tell
 from tests.end_to_end.processes import ROOT, Prometheus, ask, environment, until
 from tests.programs import require
 
 DEPLOY = ROOT / "deploy"
 NAMES = ("exporter", "prometheus", "alertmanager", "grafana")
-PAGE = "/classic/alerts"
-"""Of Debian's Prometheus, the only one where PATH is short."""
 GRAFANA = """\
 #!{python}
 import http.server, json, os, sys
@@ -86,9 +89,10 @@ def test_all_of_it_works_together_until_it_is_interrupted(
 ) -> None:
     with stack(tmp_path, ports, "--demo", PATH="/usr/bin:/bin") as process:
         summary = said(process, "Ctrl-C")
-        for name in ("exporter", "prometheus", "alertmanager"):
-            assert f"{name:<13} http://localhost:{ports[name]}\n" in summary
+        assert f"exporter      http://localhost:{ports['exporter']}\n" in summary
         assert "grafana       is not on PATH" in summary
+        (page,) = re.findall(r"^prometheus +http://localhost:\d+(/\S+)$", summary, re.MULTILINE)
+        (asking,) = re.findall(r"^alertmanager +(.+)$", summary, re.MULTILINE)
 
         address = f"127.0.0.1:{ports['prometheus']}"
         log = tmp_path / "stack" / "prometheus.log"
@@ -100,7 +104,11 @@ def test_all_of_it_works_together_until_it_is_interrupted(
         }
         assert {group["name"] for group in prometheus.api("rules")["groups"]} == expected
 
-        assert "BorgBaseRepoVanished" in prometheus.get(PAGE).text
+        assert page == "/classic/alerts"
+        assert "BorgBaseRepoVanished" in prometheus.get(page).text
+
+        listed = subprocess.run(shlex.split(asking), check=True, capture_output=True, text=True)
+        assert listed.stdout.startswith("Alertname ")
 
         # Found; its first scrape may come a minute later. tests/end_to_end waits for one.
         (target,) = until(lambda: prometheus.api("targets")["activeTargets"], "a target is found")
@@ -124,16 +132,99 @@ def test_all_of_it_works_together_until_it_is_interrupted(
     assert_free(ports.values())
 
 
-def test_who_is_impatient_sees_an_alert_at_once(tmp_path: Path, ports: dict[str, int]) -> None:
+def test_who_is_impatient_is_told_of_an_alert_at_once(
+    tmp_path: Path, ports: dict[str, int]
+) -> None:
     with stack(tmp_path, ports, "--demo", "--impatient") as process:
         said(process, "Ctrl-C")
-        address = f"127.0.0.1:{ports['alertmanager']}"
+        told = said(process, "BorgBaseRepoQuotaAlmostFull")
 
-        def fired() -> set[str]:
-            alerts = json.loads(ask(address, "/api/v2/alerts").body)
-            return {alert["labels"]["alertname"] for alert in alerts}
+    last = told.splitlines()[-1]
+    about = "BorgBaseRepoQuotaAlmostFull default postgres-prod: A BorgBase repo's quota is almost"
+    assert re.match(rf"\d\d:\d\d:\d\d fires critical {about}", last), told
 
-        until(lambda: "BorgBaseRepoQuotaAlmostFull" in fired(), "an alert has fired")
+
+@contextmanager
+def pages(**bodies: object) -> Iterator[int]:
+    """Serve pages, by the first word of their paths, on a port."""
+
+    class Pages(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = bodies.get(re.findall(r"\w+|$", self.path)[0])
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(found if isinstance(found, bytes) else json.dumps(found).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def alert(fingerprint: str, **labels: str) -> dict[str, object]:
+    annotations = {"summary": "It is so."}
+    return {"fingerprint": fingerprint, "labels": labels, "annotations": annotations}
+
+
+def test_alerts_are_told_once_when_they_fire_and_once_when_they_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    absent = alert("1", alertname="BorgBaseExporterAbsent", severity="critical")
+    hostile = alert("2", alertname="Full", severity="warning", account="a", repo="\x1b[2Jb")
+    told: dict[str, str] = {}
+    seen = []
+    for answer in ([absent], [absent, hostile], None, [hostile], []):
+        with pages(api=answer) as port:
+            told = tell(Service("alertmanager", port, "/-/ready", ()), told)
+        seen.append([line[9:] for line in capsys.readouterr().out.splitlines()])
+
+    assert seen == [
+        ["fires critical BorgBaseExporterAbsent: It is so."],
+        ["fires warning  Full a  [2Jb: It is so."],
+        [],
+        ["ended critical BorgBaseExporterAbsent: It is so."],
+        ["ended warning  Full a  [2Jb: It is so."],
+    ]
+
+
+def test_links_lead_to_pages_where_there_are_some() -> None:
+    app = b"<!DOCTYPE html><script src=app.js></script>"
+    with pages(alerts=app, **{"": app}) as port:
+        url = f"http://localhost:{port}"
+        assert look(Service("prometheus", port, "/-/ready", ())) == f"{url}/alerts"
+        assert look(Service("alertmanager", port, "/-/ready", ("/no/alertmanager",))) == url
+
+    with pages() as port:
+        url = f"http://localhost:{port}"
+        asking = f"amtool alert --alertmanager.url={url}"
+        assert look(Service("alertmanager", port, "/-/ready", ("/no/alertmanager",))) == asking
+
+
+def test_a_simulated_account_has_data_of_its_own() -> None:
+    folders = [_options(flags)[0].data for flags in (["--demo"], ["--token.file=token"])]
+
+    assert folders == [ROOT / ".cache" / "stack" / name for name in ("demo", "accounts")]
+
+
+def test_without_programs_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get either
+    monkeypatch.setattr("tests.programs.CACHE", tmp_path / "programs")
+
+    assert main(["--demo", f"--data={tmp_path}"]) == 1
+
+    told = capsys.readouterr().out
+    assert told.startswith("stack: prometheus is not on PATH and Debian's package prometheus")
+    assert "apt-get" in told
+    assert "or take the Compose stack: docs/container.md\n" in told
 
 
 def test_a_port_in_use_is_told_before_anything_starts(
