@@ -63,6 +63,10 @@ def test_several_addresses() -> None:
     assert [str(address) for address in both] == ["127.0.0.1:1", "[::1]:2"]
 
 
+def test_a_port_alone_is_one_of_all_addresses() -> None:
+    assert load("--web.listen-address=9000").listen == (Address("", 9000),)
+
+
 def test_switches_by_flag_and_by_environment() -> None:
     assert load("--no-collector.account").collectors == {"repos", "ssh_keys", "tokens"}
     assert load(BORGBASE_COLLECTOR_ACCOUNT="false").collectors == {"repos", "ssh_keys", "tokens"}
@@ -165,6 +169,11 @@ def test_sizes(text: str, bytes_: int) -> None:
             "--no-collector.acount: no such flag; did you mean --no-collector.account?",
         ),
         (["-x"], '"-x": no such flag'),
+        (["--port=9000"], "--port: no such flag; did you mean --web.listen-address?"),
+        (["--repos"], "--repos: no such flag"),
+        (["backfill", "--output=x", "--repos"], "--repos: no such flag; did you mean --repo?"),
+        (["--interval=5m"], "--interval: no such flag; did you mean --poll.interval?"),
+        (["--verbose"], "--verbose: no such flag"),
         (
             ["--poll.interval", "-5m"],
             '--poll.interval: "-5m" is not a duration such as 90s, 15m or 6h',
@@ -228,7 +237,18 @@ def test_each_fault_says_what_and_where(flags: list[str], fault: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["10133", "x:99999", "x:", "::1:10133", "host:http", ":-1", "a..b:80", f"{'x' * 70}:1"]
+    "text",
+    [
+        "127.0.0.1",
+        "x:99999",
+        "x:",
+        "::1",
+        "::1:10133",
+        "host:http",
+        ":-1",
+        "a..b:80",
+        f"{'x' * 70}:1",
+    ],
 )
 def test_odd_addresses(text: str) -> None:
     (fault,) = faults(f"--web.listen-address={text}")
@@ -305,6 +325,35 @@ def test_what_is_allowed_but_unwise_is_told() -> None:
     assert "vanish" in warning
     demo = config.load(["--demo", "--poll.interval=1m"], {}, NAMES, "1")
     assert demo.warnings == ()
+
+
+def test_no_command_is_warned_of_what_it_does_not_know(tmp_path: Path) -> None:
+    assert load("textfile", str(tmp_path / "x.prom"), "--poll.max-age=10m").warnings == ()
+
+
+def test_warnings_are_told_with_the_faults() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load([], {"BORGBASE_TOKENFILE": "x"}, NAMES, "1")
+    assert len(caught.value.faults) == 1
+    assert caught.value.warnings == (
+        "BORGBASE_TOKENFILE: no such setting; did you mean BORGBASE_TOKEN_FILE?",
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my-long-config.production.example-file", "monkey.example.international", "/run/keyJ.a.b"],
+)
+def test_names_of_files_and_hosts_are_not_taken_for_tokens(name: str) -> None:
+    assert load("--account", name).account == name
+    assert config.load(["--token.file", name], {}, NAMES, "1").tokens == OneToken(
+        "default", TokenFile(Path(name))
+    )
+
+
+def test_a_proxys_password_may_look_like_a_token() -> None:
+    proxy = f"http://user:{CANARY}@proxy:3128"
+    assert load("--api.proxy", proxy).api.proxy == proxy
 
 
 def test_a_token_beside_the_demo_and_a_mistyped_variable_are_told() -> None:
@@ -419,6 +468,16 @@ def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
     for option in config.options(NAMES):
         assert option.flag in text
         assert f"${option.variable}" in text
+
+
+def test_the_help_of_a_command_shows_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load("textfile", "--help")
+    text = capsys.readouterr().out
+    assert text.startswith("usage: borgbase-exporter textfile PATH [flags]\n")
+    assert "--poll.timeout DURATION " in text
+    assert "--poll.interval" not in text
+    assert "--since" not in text
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

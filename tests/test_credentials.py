@@ -157,6 +157,24 @@ def test_an_odd_file_name_still_makes_a_label(tmp_path: Path) -> None:
     assert account == "caf\N{REPLACEMENT CHARACTER}"
 
 
+def test_files_whose_names_are_shown_alike_are_refused(tmp_path: Path) -> None:
+    for name in ("a\udcff", "a\udcfe"):
+        (tmp_path / name).write_text("a")
+    with pytest.raises(TokenError, match="two files are called a\N{REPLACEMENT CHARACTER}; rename"):
+        TokenFolder(tmp_path).sources()
+
+
+@pytest.mark.parametrize(
+    ("name", "extended"),
+    [
+        *((name, True) for name in ("mum.txt", "mum.TXT", "home.token", "a.b.jwt", "x.secret")),
+        *((name, False) for name in ("mum", "borg.example.org", "token", ".txt", "1.5")),
+    ],
+)
+def test_names_that_are_a_files_more_than_an_accounts(name: str, *, extended: bool) -> None:
+    assert TokenFile(Path("/run") / name).extended is extended
+
+
 def test_the_secret_is_in_no_representation() -> None:
     source = OneToken("default", GivenToken("BORGBASE_TOKEN", CANARY))
     assert CANARY not in repr(source)

@@ -49,14 +49,28 @@ SERVICE_LINK = re.compile(
 MAX_QUOTED = 60
 """Longer values are not quoted: a token may have gone astray."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
+TOKEN_LIKE = re.compile(r"eyJ[\w-]{10,}|[\w-]+\.[\w-]{20,}\.[\w-]{20,}")
+"""What gives a JWT away, whatever stands around it: its head is JSON, and its other parts are long.
+Names of files and hosts have no such parts."""
+MISPLACED = (
+    f"looks like a token; put it into {TOKEN_VARIABLE}, or into a file that --token.file names"
+)
+CUSTOMARY = dict.fromkeys(("--host", "--listen", "--port"), "--web.listen-address")
+"""Flags of other programs, and ours."""
+ALIKE = 0.7
+"""How much of a name, from 0 to 1, has to be that of another to be taken for it."""
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `faults` tells all that is wrong, each on its own."""
+    """The configuration cannot be used; `faults` tells all that is wrong, each on its own.
 
-    def __init__(self, faults: Sequence[str]) -> None:
+    `warnings` are what may have led there, such as a variable with a typing error.
+    """
+
+    def __init__(self, faults: Sequence[str], warnings: Sequence[str] = ()) -> None:
         super().__init__("\n".join(faults))
         self.faults = tuple(faults)
+        self.warnings = tuple(warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +157,10 @@ class Option:
     """The flag that turns a switch off, unless it is called as usual."""
     commands: frozenset[str] = frozenset(COMMANDS)
 
+    def is_for(self, command: str | None) -> bool:
+        """Tell whether a command knows it; while there is none, all may be meant."""
+        return command in self.commands or command not in COMMANDS
+
     @property
     def only(self) -> str:
         """The commands that it is for, in words; empty when it is for all."""
@@ -222,13 +240,13 @@ def size(text: str) -> int:
 
 
 def address(text: str) -> Address:
-    """Read `host:port`, `:port` or `[ipv6]:port`."""
-    host, colon, port = text.rpartition(":")
+    """Read `host:port`, `[ipv6]:port`, `:port` or `port`."""
+    host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     bare_ipv6 = ":" in host and not text.startswith("[")
     try:
         host.encode("idna")
-        unfit = not colon or bare_ipv6 or not port.isdecimal() or int(port) > MAX_PORT
+        unfit = bare_ipv6 or not port.isdecimal() or int(port) > MAX_PORT
     except ValueError:
         unfit = True
     if unfit:
@@ -274,25 +292,14 @@ def ca_file(text: str) -> str:
     return text
 
 
-def token_path(text: str) -> Path:
-    """Read the path of a token file or folder, which people confuse with the token itself."""
-    if _may_be_token(text):
-        raise ValueError("looks like a token; give the path of a file that holds it")
-    return Path(text)
-
-
 def token_folder(text: str) -> Path:
     """Read the path of a token folder, which must be there; what is in it may come and go."""
-    path = token_path(text)
+    path = Path(text)
     try:
         TokenFolder(path).sources()
     except TokenError as error:
         raise ValueError(str(error)) from None
     return path
-
-
-def _may_be_token(text: str) -> bool:
-    return len(text) > QUOTABLE and bool(re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", text))
 
 
 def textfile_path(text: str) -> Path:
@@ -432,10 +439,9 @@ def options(collectors: Mapping[str, str]) -> tuple[Option, ...]:
         Option("--api.max-response", size, "largest answer to read, decoded", "64MiB", "SIZE"),
         Option(
             "--token.file",
-            token_path,
+            Path,
             "file that holds the API token, read at each poll",
             metavar="FILE",
-            secret=True,
         ),
         Option(
             "--token.dir",
@@ -516,6 +522,16 @@ def _backfill_options() -> Iterator[Option]:
     )
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Shows that values are needed, which argparse is not told, as it would tell of one fault."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=100)
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return str(action.metavar or default_metavar)
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -526,19 +542,23 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError([message])
 
 
-def parser(table: Sequence[Option], version: str) -> argparse.ArgumentParser:
-    """Return the command line's parser: it only sorts words, `load` judges them."""
+def parser(
+    table: Sequence[Option], version: str, command: str | None = None
+) -> argparse.ArgumentParser:
+    """Return the command line's parser: it only sorts words, `load` judges them.
+
+    With a command, its help leaves out what is not for that.
+    """
     commands = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+    words = command or f"[{' | '.join(COMMANDS)}]"
     made = _Parser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} [{' | '.join(COMMANDS)}] [flags]",
+        usage=f"{PROGRAM} {words.replace('textfile', 'textfile PATH')} [flags]",
         description=f"Prometheus exporter for BorgBase.\n\ncommands:\n{commands}",
         epilog=f"The token of one account can also be given in {TOKEN_VARIABLE}; it is never a "
         "flag, because other users can see those.\nDurations are Prometheus durations: 90s, 15m, "
         "6h.",
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=34, width=100
-        ),
+        formatter_class=_Help,
         allow_abbrev=False,
         argument_default=None,
     )
@@ -550,6 +570,8 @@ def parser(table: Sequence[Option], version: str) -> argparse.ArgumentParser:
         if option.is_switch and option.default == "true":
             default = f"; {option.negative} turns it off"
         text = f"{option.help} [${option.variable}{default}{only}]".replace("%", "%%")
+        if not option.is_for(command):
+            text = argparse.SUPPRESS
         dest = option.flag
         if option.is_switch:
             made.add_argument(
@@ -586,13 +608,14 @@ def load(
     Raises ConfigError with all faults; exits for --help and --version.
     """
     table = options(collectors)
-    given, unknown = parser(table, version).parse_known_intermixed_args(arguments)
+    named = next((word for word in arguments if word in COMMANDS), None)
+    given, unknown = parser(table, version, named).parse_known_intermixed_args(arguments)
     faults: list[str] = []
     command, textfile = _command(given.command, unknown, table, faults)
     values: dict[str, Any] = {}
     set_by_user: set[str] = set()
     for option in table:
-        foreign = command in COMMANDS and command not in option.commands
+        foreign = not option.is_for(command)
         if foreign and getattr(given, option.flag):
             faults.append(f"{option.flag}: not for {command}")
         # A variable may well stand there for another command.
@@ -609,13 +632,14 @@ def load(
             values[option.flag] = readings[-1] if readings else None
     if command == "backfill" and not values["--output"]:
         faults.append("--output: say which file to write")
-    warnings = [*_weigh(values, faults), *_unknown_variables(environment, table)]
+    ours = {o.flag: values[o.flag] for o in table if o.is_for(command)}
+    warnings = [*_weigh(ours, faults), *_unknown_variables(environment, table)]
     web = _web(values["--web.config.file"], faults)
     if values["--web.config.file"] and web == WebConfig() and not faults:
         warnings.append("--web.config.file turns nothing on: neither TLS nor users nor headers")
     tokens = _tokens(values, environment, faults, warnings, set_by_user)
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(faults, warnings)
     return Config(
         command=command,
         listen=values["--web.listen-address"],
@@ -661,10 +685,11 @@ def _command(
 ) -> tuple[str, Path | None]:
     """Return the command and its PATH, if it takes one; complain of other words and flags."""
     if unknown:
-        faults += [_no_such_flag(word, table) for word in unknown if word.startswith("-")]
         # What looks like a stray word is most likely the value of a flag that is not there.
         words = [word for word in words if word in COMMANDS][:1]
     command, *rest = words or ["serve"]
+    known = [option for option in table if option.is_for(command)]
+    faults += [_no_such_flag(word, known) for word in unknown if word.startswith("-")]
     path = None
     if command not in COMMANDS:
         hint = _near(command, [*COMMANDS, "--help", "--version"])
@@ -687,10 +712,13 @@ def _readings(option: Option, texts: Sequence[str], origin: str, faults: list[st
         if not text:
             faults.append(f"{origin}: needs a value")
             continue
+        if TOKEN_LIKE.search(text) and option.parse is not proxy_url:  # its password may be one
+            faults.append(f"{origin}: {MISPLACED}")
+            continue
         try:
             readings.append(option.parse(text))
         except ValueError as error:
-            unfit = option.secret or "@" in text or len(text) > MAX_QUOTED or _may_be_token(text)
+            unfit = option.secret or "@" in text or len(text) > MAX_QUOTED
             quoted = "" if unfit else f'"{shown(text)}" '
             faults.append(f"{origin}: {quoted}{error}")
     return readings
@@ -709,8 +737,15 @@ def _no_such_flag(word: str, table: Sequence[Option]) -> str:
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    bare = {_bare(name): name for name in known}
+    near = difflib.get_close_matches(_bare(word), bare, 1, ALIKE)
+    hint = CUSTOMARY.get(word) or (bare[near[0]] if near else "")
+    return f"; did you mean {hint}?" if hint else ""
+
+
+def _bare(name: str) -> str:
+    """Return a name without what all begin with, which would make any two alike."""
+    return name.removeprefix("BORGBASE_").lstrip("-")
 
 
 def _unknown_variables(environment: Mapping[str, str], table: Sequence[Option]) -> Iterator[str]:
@@ -741,7 +776,7 @@ def _found(
 def _weigh(values: Mapping[str, Any], faults: list[str]) -> list[str]:
     """Judge settings that are valid by themselves; return what is allowed but unwise."""
     warnings = []
-    interval, max_age = values["--poll.interval"], values["--poll.max-age"]
+    interval, max_age = values.get("--poll.interval"), values["--poll.max-age"]
     if interval is not None and interval < SHORTEST_INTERVAL:
         faults.append("--poll.interval: must be 1s or longer")
     elif interval is not None and interval < COURTEOUS_INTERVAL and not values["--demo"]:

@@ -80,6 +80,11 @@ class TokenFile:
         """Whether the file's name is one that editors and packages leave behind."""
         return bool(_STRAY.fullmatch(self.path.name))
 
+    @property
+    def extended(self) -> bool:
+        """Whether the file's name ends as files do, and accounts hardly."""
+        return self.path.suffix.lower() in {".jwt", ".secret", ".token", ".txt"}
+
 
 class AccountTokens(Protocol):
     """Which accounts there are, and where the token of each is."""
@@ -111,19 +116,26 @@ class TokenFolder:
     path: Path
 
     def sources(self) -> dict[str, TokenSource]:
-        """Return the files by account; raise TokenError when the folder cannot be read."""
+        """Return the files by account; raise TokenError when that cannot be told."""
         try:
-            return {
-                shown(path.name): TokenFile(path)
+            files = [
+                TokenFile(path)
                 for path in sorted(self.path.iterdir())
                 if not path.name.startswith(".") and _is_file(path)
-            }
+            ]
         except NotADirectoryError:
             raise TokenError(
                 f"{self.origin}: is no folder; a single token file is given by --token.file"
             ) from None
         except OSError as error:
             raise TokenError(f"{self.origin}: {error.strerror}") from None
+        sources: dict[str, TokenSource] = {}
+        for file in files:
+            account = shown(file.path.name)
+            if account in sources:  # their names are not UTF-8, and differ in that alone
+                raise TokenError(f"{self.origin}: two files are called {account}; rename one")
+            sources[account] = file
+        return sources
 
     @property
     def origin(self) -> str:
