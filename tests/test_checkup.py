@@ -83,8 +83,16 @@ def folder(tmp_path: Path) -> Path:
             lambda folder: (folder / "home.bak").touch(),
             ["{}/home.bak has not the name of an account, but is taken for one"],
         ),
+        (
+            lambda folder: (folder / "mum.txt").touch(),
+            ['{}/mum.txt: the account is then called "mum.txt"'],
+        ),
+        (
+            lambda folder: (folder / "README.txt").touch(),
+            ["{}/README.txt has not the name of an account, but is taken for one"],
+        ),
     ],
-    ids=["well", "empty", "open", "backup"],
+    ids=["well", "empty", "open", "backup", "extension", "readme"],
 )
 def test_a_token_folder(folder: Path, change: Callable[[Path], object], told: list[str]) -> None:
     change(folder)

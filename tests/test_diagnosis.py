@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from borgbase_exporter.diagnosis import Finding, Problem, examine, worry
+from borgbase_exporter.diagnosis import Finding, Problem, examine
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import (
     Account,
@@ -18,6 +19,7 @@ from borgbase_exporter.model import (
     Plan,
     Repo,
     RepoList,
+    Snapshot,
     SSHKeyList,
 )
 from borgbase_exporter.text import DAY
@@ -75,11 +77,12 @@ def test_all_is_well() -> None:
             ("critical", "last written 2023-11-11 (3 d ago), limit 1 d"),
         ),
         (replace(FINE_REPO, last_modified=0.0, inactivity_limit=None), None),
-        (replace(FINE_REPO, last_modified=None, created=NOW - 2 * DAY), None),
+        (replace(FINE_REPO, last_modified=None, created=NOW - 2 * DAY, usage=0.0), None),
         (
-            replace(FINE_REPO, last_modified=None, created=NOW - 4 * DAY),
+            replace(FINE_REPO, last_modified=None, created=NOW - 4 * DAY, usage=0.0),
             ("warning", "created 2023-11-10 (4 d ago) and never written to"),
         ),
+        (replace(FINE_REPO, last_modified=None, created=NOW - 4 * DAY), None),
     ],
 )
 def test_repos(repo: Repo, problem: tuple[str, str] | None) -> None:
@@ -113,7 +116,21 @@ def test_repos(repo: Repo, problem: tuple[str, str] | None) -> None:
             Account(subscription_end=NOW + 2 * DAY),
             ("critical", "subscription", "ends 2023-11-16 (in 2 d) and does not renew itself"),
         ),
+        (
+            Account(subscription_end=NOW - 30 * DAY),
+            ("critical", "subscription", "ended 2023-10-15 (30 d ago) and does not renew itself"),
+        ),
         (Account(subscription_end=NOW + 2 * DAY, auto_renew=True), None),
+        (Account(subscription_end=NOW - DAY / 2, auto_renew=True), None),
+        (
+            Account(subscription_end=NOW - 30 * DAY, auto_renew=True),
+            ("critical", "subscription", "should have renewed itself 2023-10-15 (30 d ago)"),
+        ),
+        (
+            Account(subscription_active=False, subscription_end=NOW - 30 * DAY, auto_renew=True),
+            ("critical", "subscription", "is not active"),
+        ),
+        (Account(subscription_active=True), None),
     ],
 )
 def test_accounts(account: Account, problem: tuple[str, str, str] | None) -> None:
@@ -257,7 +274,26 @@ def test_problems_found_elsewhere_are_ranked_with_the_others() -> None:
     assert [p.where for p in finding.problems][:2] == ["repo fine", "token"]
 
 
-def test_the_late_worry_more_than_the_full_and_those_more_than_the_fine() -> None:
-    late = replace(FINE_REPO, last_modified=NOW - 9 * DAY)
+def test_the_late_come_before_the_full_and_those_before_the_fine() -> None:
+    late = replace(FINE_REPO, name="late", last_modified=NOW - 9 * DAY)
+    full = replace(FINE_REPO, name="full", usage=99.0)
+    other = replace(FINE_REPO, name="Zoe")
+    ranked = found(FINE_REPO, full, late, other).repos
+    assert [found.repo.name for found in ranked] == ["late", "full", "fine", "Zoe"]
+
+
+@pytest.mark.parametrize("field", ["gaps", "missing"])
+def test_without_the_time_of_the_last_write_nothing_is_told_of_it(field: str) -> None:
+    new = Repo("1", "new", created=NOW - 9 * DAY)
+    untold: Any = {field: frozenset({"RepoType.lastModified"})}
+    listing = replace(collector(RepoList((new,), complete=True)), **untold)
+    (repo,) = examine(AccountStatus("a", {"repos": listing}), "", NOW).repos
+    assert (repo.unwritten, repo.problems) == ("unknown", ())
+
+
+def test_what_is_too_old_is_left_out() -> None:
     full = replace(FINE_REPO, usage=99.0)
-    assert worry(late, NOW) < worry(full, NOW) < worry(FINE_REPO, NOW)
+    made = status(repos=RepoList((full,), complete=True), account=FINE_ACCOUNT, taken=NOW - 10)
+    assert examine(made, "", NOW, since=NOW - 11).repos
+    gone = examine(made, "", NOW, since=NOW - 10)
+    assert (gone.repos, gone.snapshot, gone.permission) == ((), Snapshot(), None)

@@ -19,9 +19,11 @@ import pytest
 import trustme
 
 from borgbase_exporter import cli
+from borgbase_exporter.config import COMMANDS, options
 from borgbase_exporter.errors import REASONS
+from borgbase_exporter.poller import Poller
 from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
-from tests.canary import CANARY, betrays
+from tests.canary import CANARY, TRACES, betrays
 from tests.lab.scripts import answers, blurts, hold, refused, unresolved
 from tests.lab.wire import ELSEWHERE, EXPIRED, LOCALHOST, Lab
 
@@ -198,7 +200,8 @@ CONFIGURATION = [
     ),
     Mistake(
         "a token in place of its file",
-        "--token.file: looks like a token; give the path of a file that holds it",
+        "--token.file: looks like a token; put it into BORGBASE_TOKEN, or into a file that "
+        "--token.file names",
         f"check --token.file {JWT}",
     ),
     Mistake(
@@ -298,6 +301,12 @@ CONFIGURATION = [
         NO_MATTER,
     ),
     Mistake(
+        "a flag that other programs have",
+        "--port: no such flag; did you mean --web.listen-address?",
+        "--port 9000",
+        NO_MATTER,
+    ),
+    Mistake(
         "a single dash",
         '"-poll.interval": no such flag; did you mean --poll.interval?',
         "-poll.interval 5m",
@@ -332,10 +341,10 @@ CONFIGURATION = [
         variables={**NO_MATTER, "BORGBASE_COLLECTOR_TOKENS": "perhaps"},
     ),
     Mistake(
-        "a port without a colon",
-        '--web.listen-address: "10133" is not an address such as :10133, 127.0.0.1:10133 or '
+        "an address without a port",
+        '--web.listen-address: "127.0.0.1" is not an address such as :10133, 127.0.0.1:10133 or '
         "[::1]:10133",
-        "--web.listen-address 10133",
+        "--web.listen-address 127.0.0.1",
         NO_MATTER,
     ),
     Mistake(
@@ -448,6 +457,14 @@ CHECK = [
         scene=borgbase,
     ),
     Mistake(
+        "a token file with an extension in the token folder",
+        'token folder: home.txt: the account is then called "home.txt" → call the file "home", '
+        "unless that is meant",
+        f"{API} --token.dir .",
+        files={"home.txt": "{good}"},
+        scene=borgbase,
+    ),
+    Mistake(
         "a revoked or wrong token",
         "token: the API does not accept the token: You do not have permission to perform this "
         "action → check that the token is whole, else make a new one with the permission Read Only",
@@ -464,9 +481,9 @@ CHECK = [
     ),
     Mistake(
         "a token with the permission Create Only",
-        "account, tokens: the token may not ask for me: You do not have permission to perform this "
-        "action; it seems to be Create Only, so plan, bills and tokens stay unknown → make a token "
-        "with the permission Read Only, or do without: --no-collector.account "
+        'account, tokens: the token may not ask for "me": You do not have permission to perform '
+        "this action; it seems to be Create Only, so plan, bills and tokens stay unknown → make a "
+        "token with the permission Read Only, or do without: --no-collector.account "
         "--no-collector.tokens",
         API,
         {"BORGBASE_TOKEN": "{narrow}"},
@@ -789,6 +806,73 @@ def test_a_token_that_went_astray_is_in_no_answer(capsys: pytest.CaptureFixture[
     for words in (["--token", CANARY], [CANARY], ["check", "--token.dir", CANARY]):
         assert cli.main(words, {}) == 2
         assert not betrays(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("token", [CANARY, f"eyJhbGciOiJIUzI1NiJ9.e30.{TRACES[2]}"])
+@pytest.mark.parametrize(
+    "dressed", ["{}", '"{}"', "Bearer {}", "token {}", "BORGBASE_TOKEN={}", "{}=", "./{}", "{}\n"]
+)
+def test_a_token_in_place_of_anything_else_is_refused_unseen(
+    token: str, dressed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stray = dressed.format(token)
+    for option in options({}):
+        if option.is_switch:
+            continue
+        command = next(command for command in COMMANDS if command in option.commands)
+        for words, variables in (
+            ([command, f"{option.flag}={stray}"], {}),
+            ([command], {option.variable: stray}),
+        ):
+            assert cli.main(words, {"BORGBASE_DEMO": "true", **variables}) == 2, option.flag
+            said = "".join(capsys.readouterr())
+            assert f"  {option.flag if not variables else option.variable}: " in said
+            assert not betrays(said), option.flag
+    assert cli.main(["textfile", stray], {}) == 2
+    said = "".join(capsys.readouterr())
+    assert "  PATH: looks like a token" in said
+    assert not betrays(said)
+
+
+def test_a_variable_with_a_typing_error_is_told_beside_what_comes_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for wrong, right in (
+        ("BORGBASE_TOKENS_DIR", "BORGBASE_TOKEN_DIR"),
+        ("BORGBASE_TOKENFILE", "BORGBASE_TOKEN_FILE"),
+        ("BORGBASE_API_TOKEN", "BORGBASE_TOKEN"),
+    ):
+        assert cli.main(["check"], {wrong: CANARY}) == 2
+        title, fault, also, hint, end = capsys.readouterr().err.splitlines()
+        assert title == "borgbase-exporter: 1 fault in the configuration"
+        assert fault.startswith("  no token: ")
+        assert also == "And, which may be why:"
+        assert hint == f"  {wrong}: no such setting; did you mean {right}?"
+        assert end == "See borgbase-exporter --help."
+
+
+def test_a_defect_is_a_problem_of_its_account_and_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poll(poller: Poller) -> float:
+        if poller.status.name == "home":
+            raise KeyError("x")
+        return real(poller)
+
+    real = Poller.poll
+    monkeypatch.setattr(Poller, "poll", poll)
+    (tmp_path / "tokens").mkdir()
+    with borgbase() as places:
+        for name in ("home", "work"):
+            (tmp_path / "tokens" / name).write_text(places["good"])
+            (tmp_path / "tokens" / name).chmod(0o600)
+        words = ["check", "--api.url", places["api"], "--token.dir", str(tmp_path / "tokens")]
+        assert cli.main(words, {}) == 1
+    said = capsys.readouterr()
+    (told,) = re.findall(r"^  ● (.*)$", said.out, re.MULTILINE)
+    assert told == ("check: a defect of the exporter; its log has the details → please report it")
+    assert 'msg="a defect, please report it" account=home' in said.err
+    assert "Account work" in said.out
 
 
 def table() -> str:

@@ -90,11 +90,37 @@ def test_units_are_told_with_what_speaks_for_them() -> None:
 def test_the_worst_comes_first_in_the_table_and_in_the_list() -> None:
     full = replace(FINE_REPO, id="2", name="full", usage=99.0)
     late = replace(FINE_REPO, id="3", name="late", last_modified=NOW - 9 * DAY)
-    idle = replace(FINE_REPO, id="4", name="idle", last_modified=None, created=NOW - 9 * DAY)
+    idle = replace(
+        FINE_REPO, id="4", name="idle", usage=0.0, last_modified=None, created=NOW - 9 * DAY
+    )
     text = printed(found(FINE_REPO, idle, full, late))
     places = [text.index(f"  {name}  ") for name in ("late", "full", "idle", "fine")]
     assert places == sorted(places)
     assert text.rindex("idle") > text.rindex("full") > text.index("3 problems")
+
+
+def test_whether_a_repo_was_never_written_to_or_nobody_knows() -> None:
+    empty = replace(FINE_REPO, name="empty", usage=0.0, last_modified=None)
+    holds = replace(FINE_REPO, name="holds", last_modified=None)
+    text = printed(found(empty, holds))
+    assert re.search(r"empty .* never ", text)
+    assert re.search(r"holds .* unknown ", text)
+
+
+def test_the_late_are_coloured_by_how_late_they_are() -> None:
+    late = replace(FINE_REPO, last_modified=NOW - 1.5 * DAY)
+    silent = replace(FINE_REPO, last_modified=NOW - 9 * DAY)
+    assert "\x1b[33m1 d ago" in printed(found(late), terminal=True)
+    assert "\x1b[31m9 d ago" in printed(found(silent), terminal=True)
+
+
+def test_a_subscription_that_is_over_is_not_said_to_renew() -> None:
+    over = replace(
+        FINE_ACCOUNT, subscription_active=False, subscription_end=NOW - DAY, auto_renew=True
+    )
+    text = printed(found(FINE_REPO, account=over))
+    assert "subscription not active · " in text
+    assert "renews" not in text
 
 
 def test_hostile_names_are_shown_not_obeyed() -> None:

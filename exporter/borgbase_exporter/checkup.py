@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
@@ -10,10 +12,12 @@ from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.usage import usage, usage_days
 from borgbase_exporter.credentials import AccountTokens, TokenFile, TokenFolder, TokenSource
 from borgbase_exporter.diagnosis import ADVICE, UNKNOWN, Daily, Finding, Problem, examine
-from borgbase_exporter.errors import PollError, TokenError
+from borgbase_exporter.errors import InternalError, PollError, TokenError
 from borgbase_exporter.history import calibrate
 from borgbase_exporter.model import RepoList
 from borgbase_exporter.poller import Poller
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 10
 """How many repos' daily values to ask for: of the largest, which were rounded by the least."""
@@ -25,7 +29,23 @@ def look(
     connect: Callable[[str], AbstractContextManager[Client]],
     clock: Callable[[], float],
 ) -> Finding:
-    """Poll an account and look it through for problems."""
+    """Poll an account and look it through for problems; a defect of ours is one of them."""
+    try:
+        return _look(poller, source, connect, clock)
+    except Exception:
+        log.exception("a defect, please report it", extra={"account": poller.status.name})
+        what = "a defect of the exporter; its log has the details"
+        problem = Problem("critical", "check", what, ADVICE[InternalError.reason])
+        nothing = poller.status.snapshot(since=math.inf)
+        return Finding(poller.status, source.origin, clock(), nothing, own=(problem,), repos=())
+
+
+def _look(
+    poller: Poller,
+    source: TokenSource,
+    connect: Callable[[str], AbstractContextManager[Client]],
+    clock: Callable[[], float],
+) -> Finding:
     poller.poll()
     repos = poller.status.snapshot(since=0).repos
     daily = UNKNOWN
@@ -69,10 +89,16 @@ def _folder_problems(
     if tokens.exposed:
         what = f"other users may put files into {folder}"
         yield Problem("warning", "token folder", what, "chmod o-w it")
-    for source in sources.values():
-        if isinstance(source, TokenFile) and source.stray:
+    for account, source in sources.items():
+        if not isinstance(source, TokenFile):
+            continue
+        if source.stray:
             what = f"{source.origin} has not the name of an account, but is taken for one"
             yield Problem("warning", "token folder", what, "move it elsewhere")
+        elif source.extended:
+            what = f'{source.origin}: the account is then called "{account}"'
+            advice = f'call the file "{account.rpartition(".")[0]}", unless that is meant'
+            yield Problem("warning", "token folder", what, advice)
 
 
 def sources_of(tokens: AccountTokens) -> tuple[Mapping[str, TokenSource], list[Problem]]:

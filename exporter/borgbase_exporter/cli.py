@@ -67,6 +67,8 @@ def print_faults(error: ConfigError) -> None:
     count = len(error.faults)
     title = "1 fault" if count == 1 else f"{count} faults"
     lines = [f"{PROGRAM}: {title} in the configuration", *(f"  {f}" for f in error.faults)]
+    if error.warnings:
+        lines += ["And, which may be why:", *(f"  {warning}" for warning in error.warnings)]
     print(*lines, f"See {PROGRAM} --help.", sep="\n", file=sys.stderr)  # noqa: T201  # for a person
 
 
@@ -113,7 +115,7 @@ def serve(config: Config) -> int:
     state = State(renderer.render, renderer.expiry, time.time)
     loops = Loops(_tokens(config), functools.partial(poller, config), state)
     status_page = StatusPage(
-        lambda: state.view().accounts,
+        state.view,
         lambda: troubles(loops, state),
         config.telemetry_path,
         config.max_age,

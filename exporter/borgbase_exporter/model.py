@@ -66,6 +66,11 @@ class Plan:
     maximum: float | None = None
     max_repos: int | None = None
 
+    @property
+    def limit(self) -> float | None:
+        """How much may be stored: without a maximum, what costs nothing extra."""
+        return self.maximum or self.included
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import Progress
@@ -22,17 +21,23 @@ from rich.table import Table
 
 from borgbase_exporter import __version__
 from borgbase_exporter.diagnosis import (
+    AGE,
     ALIKE,
-    PERMISSIONS,
     QUOTA,
     Finding,
     Problem,
+    RepoFinding,
+    count,
+    expiry,
     flags,
-    repo_problems,
-    worry,
+    plan_sizes,
+    severity,
+    size,
+    spelled,
+    subscription,
 )
-from borgbase_exporter.model import Repo, Snapshot
-from borgbase_exporter.text import span, when
+from borgbase_exporter.model import Snapshot
+from borgbase_exporter.text import ago, span, when
 
 AT_ONCE = 40
 """Repos of an account, and problems, that a terminal shows."""
@@ -41,6 +46,7 @@ WIDE = 110
 INDENT = (0, 0, 0, 2)
 ENDLESS = 4000
 """Columns of a file or a pipe."""
+COLOURS = {"critical": "red", "warning": "yellow"}
 
 
 def print_json(findings: Sequence[Finding], problems: Sequence[Problem] = ()) -> None:
@@ -134,10 +140,9 @@ def _print_account(console: Console, finding: Finding) -> None:
     for fact in _facts(finding):
         facts.add_row(*fact)
     console.print(Padding(facts, INDENT))
-    snapshot = finding.snapshot
-    if snapshot.repos and snapshot.repos.repos:
+    if finding.repos:
         console.print()
-        _print_repos(console, snapshot.repos.repos, finding.at)
+        _print_repos(console, finding.repos, finding.at)
     console.print()
     _print_problems(console, finding.problems)
 
@@ -147,23 +152,18 @@ def _print_problems(console: Console, problems: Sequence[Problem]) -> None:
         console.print("[green]All is well.[/green]\n")
         return
     shown = problems[:AT_ONCE] if console.is_terminal else problems
-    console.print(f"[bold]{_count(len(problems), 'problem')}[/bold]")
+    console.print(f"[bold]{count(len(problems), 'problem')}[/bold]")
     rows = Table.grid(padding=(0, 1, 0, 0))
     rows.add_column()
     rows.add_column(overflow="fold")
     for problem in shown:
-        colour = "red" if problem.severity == "critical" else "yellow"
         advice = f" [dim]→ {_safe(problem.advice)}[/dim]" if problem.advice else ""
         text = f"[bold]{_safe(problem.where)}[/bold]: {_safe(problem.what)}{advice}"
-        rows.add_row(f"[{colour}]●[/{colour}]", text)
+        rows.add_row(_coloured("●", problem.severity), text)
     console.print(Padding(rows, INDENT))
     if rest := len(problems) - len(shown):
         console.print(f"  … and {rest:,} more; a pipe gets them all")
     console.print()
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _facts(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -185,7 +185,7 @@ def _facts(finding: Finding) -> Iterator[tuple[str, str]]:
     yield "Read", "  ".join(marks)
     if repos := snapshot.repos:
         incomplete = "" if repos.complete else ", but the list is incomplete"
-        used = "" if repos.usage is None else f" · {decimal(int(repos.usage))} used"
+        used = "" if repos.usage is None else f" · {size(repos.usage)} used"
         yield "Repos", f"{len(repos.repos):,}{incomplete}{used}"
     if account := list(_account_facts(snapshot, now)):
         yield "Account", _safe(" · ".join(account))
@@ -196,10 +196,9 @@ def _facts(finding: Finding) -> Iterator[tuple[str, str]]:
 def _token_facts(finding: Finding) -> Iterator[str]:
     yield finding.token_origin
     if finding.status.up:
-        permission = finding.permission or "permission unknown"
-        yield PERMISSIONS.get(permission, permission)
-    if (expires := finding.status.token_expires) is not None:
-        yield f"{'expires' if expires > finding.at else 'expired'} {when(expires, finding.at)}"
+        yield spelled(finding.permission or "permission unknown")
+    if (end := finding.status.token_expires) is not None:
+        yield f"{expiry(end, finding.at)} {when(end, finding.at)}"
     elif finding.reachable is not None:
         yield "tells no expiry"
 
@@ -207,20 +206,19 @@ def _token_facts(finding: Finding) -> Iterator[str]:
 def _account_facts(snapshot: Snapshot, now: float) -> Iterator[str]:
     if account := snapshot.account:
         if plan := account.plan:
-            limits = [f"{decimal(int(plan.included))} included"] if plan.included else []
-            limits += [f"{decimal(int(plan.maximum))} at most"] if plan.maximum else []
-            yield f"plan {plan.name}" + (f" ({', '.join(limits)})" if limits else "")
-        if account.subscription_end is not None:
-            verb = "renews" if account.auto_renew else "ends"
-            yield f"{verb} {when(account.subscription_end, now)}"
+            sizes = ", ".join(plan_sizes(plan))
+            yield f"plan {plan.name}" + (f" ({sizes})" if sizes else "")
+        verb, end = subscription(account, now)
+        if verb:
+            yield f"subscription {verb}" if end is None else f"{verb} {when(end, now)}"
         if account.accrued_overage_usd:
             yield f"overage so far {account.accrued_overage_usd:.2f} USD"
     if snapshot.ssh_keys:
-        yield _count(snapshot.ssh_keys.length, "SSH key")
+        yield count(snapshot.ssh_keys.length, "SSH key")
     if snapshot.tokens:
         mighty = sum(token.permission == "full_access" for token in snapshot.tokens.tokens)
         share = f" ({mighty} Full Access)" if mighty else ""
-        yield _count(len(snapshot.tokens.tokens), "API token") + share
+        yield count(len(snapshot.tokens.tokens), "API token") + share
 
 
 def _unit_facts(finding: Finding) -> Iterator[str]:
@@ -232,14 +230,12 @@ def _unit_facts(finding: Finding) -> Iterator[str]:
     if daily.unit:
         yield f"daily values are in {daily.unit}, by {daily.fits} of {daily.compared} repos"
     elif daily.compared:
-        yield f"daily values fit no unit, by {_count(daily.compared, 'repo')}"
+        yield f"daily values fit no unit, by {count(daily.compared, 'repo')}"
 
 
-def _print_repos(console: Console, repos: Sequence[Repo], now: float) -> None:
-    """Print a table of the repos, those that need a hand first."""
-    ill = {repo.id for repo in repos if any(True for _ in repo_problems(repo, now))}
-    ranked = sorted(repos, key=lambda repo: (repo.id not in ill, worry(repo, now), repo.name))
-    shown = ranked[:AT_ONCE] if console.is_terminal else ranked
+def _print_repos(console: Console, repos: Sequence[RepoFinding], now: float) -> None:
+    """Print a table of the repos."""
+    shown = repos[:AT_ONCE] if console.is_terminal else repos
     roomy = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("Repo", overflow="fold", min_width=12)
@@ -253,33 +249,30 @@ def _print_repos(console: Console, repos: Sequence[Repo], now: float) -> None:
         row = list(_row(repo, now))
         table.add_row(*(row if roomy else row[:6]))
     console.print(Padding(table, INDENT))
-    if rest := len(ranked) - len(shown):
-        hidden = sum(repo.id in ill for repo in ranked[len(shown) :])
+    if rest := len(repos) - len(shown):
+        hidden = sum(bool(repo.problems) for repo in repos[len(shown) :])
         ills = f"{hidden or 'none'} of them with a problem"
         console.print(f"  … and {rest:,} more, {ills}; a pipe gets them all")
 
 
-def _row(repo: Repo, now: float) -> Iterator[str]:
-    age = None if repo.last_modified is None else now - repo.last_modified
-    overdue = age is not None and repo.inactivity_limit and age > repo.inactivity_limit
-    never = _coloured("never", red=False, yellow=any(True for _ in repo_problems(repo, now)))
+def _row(found: RepoFinding, now: float) -> Iterator[str]:
+    repo = found.repo
     yield _safe(repo.name)
-    yield "?" if repo.usage is None else decimal(int(repo.usage))
-    yield decimal(int(repo.quota)) if repo.quota else "–"
-    yield _share(repo.fill)
-    yield never if age is None else _coloured(f"{span(max(age, 0))} ago", bool(overdue))
+    yield "?" if repo.usage is None else size(repo.usage)
+    yield size(repo.quota) if repo.quota else "–"
+    yield "–" if repo.fill is None else _coloured(f"{repo.fill:.0%}", severity(repo.fill, QUOTA))
+    if repo.last_modified is None:
+        yield _coloured(found.unwritten, "warning" if found.problems else "")
+    else:
+        yield _coloured(ago(repo.last_modified, now), severity(found.lateness, AGE))
     yield span(repo.inactivity_limit) if repo.inactivity_limit else "–"
     yield _safe(repo.format or "?")
     yield _safe(repo.region or "?")
     yield ", ".join(flags(repo))
 
 
-def _share(fill: float | None) -> str:
-    return "–" if fill is None else _coloured(f"{fill:.0%}", fill > QUOTA[1], fill > QUOTA[0])
-
-
-def _coloured(text: str, red: bool, yellow: bool = False) -> str:  # noqa: FBT001, FBT002  # reads as it stands
-    colour = "red" if red else "yellow" if yellow else ""
+def _coloured(text: str, level: str) -> str:
+    colour = COLOURS.get(level)
     return f"[{colour}]{text}[/{colour}]" if colour else text
 
 

@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 
 DAY = 86_400
+ENDLESS = 1e18
+"""Seconds, beyond any date, but not beyond arithmetic."""
 
 MAX_MESSAGE = 300
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -29,13 +31,18 @@ def when(moment: float, now: float) -> str:
         date = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
     except (ValueError, OverflowError, OSError):
         date = "at an odd time"
-    gap = abs(moment - now)
-    return f"{date} (in {span(gap)})" if moment >= now else f"{date} ({span(gap)} ago)"
+    return f"{date} (in {span(moment - now)})" if moment >= now else f"{date} ({ago(moment, now)})"
+
+
+def ago(moment: float, now: float) -> str:
+    """Spell how long ago something was; if a clock says that it is to come, it was just now."""
+    return f"{span(now - moment)} ago"
 
 
 def span(seconds: float) -> str:
-    """Spell a span in its largest fitting unit, as people say it."""
+    """Spell a span in its largest fitting unit, rounded down; a negative one is none."""
+    seconds = min(max(0.0, seconds), ENDLESS)
     for unit, name in ((DAY, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit or (unit == DAY and seconds >= unit):
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"
+            return f"{seconds // unit:.0f} {name}"
+    return f"{seconds // 1:.0f} s"

@@ -210,7 +210,7 @@ def test_a_token_that_may_not_ask_for_this() -> None:
         }
     )
 
-    with pytest.raises(AuthError, match="may not ask for repoList"):
+    with pytest.raises(AuthError, match='may not ask for "repoList"'):
         answer.root("repoList", list)
 
 
@@ -257,9 +257,9 @@ def test_errors_beside_the_data_are_kept() -> None:
     assert answer.errors == ("boom",)
     assert answer.lost
     assert answer.root("repoList", list) == []
-    with pytest.raises(GraphQLError, match="gives no x: boom"):
+    with pytest.raises(GraphQLError, match='gives no "x": boom'):
         answer.root("x", list)
-    with pytest.raises(GraphQLError, match="gives no y: boom"):
+    with pytest.raises(GraphQLError, match='gives no "y": boom'):
         answer.root("y", list)
 
 

@@ -328,12 +328,12 @@ def test_overage_that_is_no_number_is_unknown(value: object) -> None:
     [b'"maxRepos":1%b' % (b"0" * 4000), b'"maxRepos":1.5', b'"maxSize":"inf"', b'"maxSizeGb":1e30'],
 )
 def test_a_plan_that_cannot_be_read_is_an_error(plan: bytes) -> None:
-    with pytest.raises(GraphQLError, match="the API's me is not readable"):
+    with pytest.raises(GraphQLError, match='the "me" of the API is not readable'):
         decode.account(answer(me=b'{"activePlan":{%b}}' % plan))
 
 
 def test_an_account_that_is_withheld_is_an_error() -> None:
-    with pytest.raises(AuthError, match="may not ask for me"):
+    with pytest.raises(AuthError, match='may not ask for "me"'):
         decode.account(answer(("You do not have permission",), me=None, accruedOverage=1))
 
 
@@ -372,7 +372,7 @@ def test_tokens() -> None:
 
 
 def test_no_list_of_tokens_is_an_error() -> None:
-    with pytest.raises(GraphQLError, match="the API's me is not readable"):
+    with pytest.raises(GraphQLError, match='the "me" of the API is not readable'):
         decode.tokens(answer(me={}))
 
 

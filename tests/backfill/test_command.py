@@ -327,7 +327,7 @@ def test_a_repo_whose_history_cannot_be_had_is_left_out_and_told(command: Backfi
         assert command(lab.url) == 1
 
     assert command.complaints == (
-        "borgbase-exporter: account default: without repo host-b: the API gives no u1: "
+        'borgbase-exporter: account default: without repo host-b: the API gives no "u1": '
         "null without an error\n"
     )
     samples = command.samples
@@ -418,7 +418,7 @@ def test_a_token_that_may_not_read_is_told_at_once(command: Backfill) -> None:
 
     assert command.waited == []
     *_, last = command.complaints.splitlines()
-    assert last.startswith("borgbase-exporter: account default: the token may not ask for u0: ")
+    assert last.startswith('borgbase-exporter: account default: the token may not ask for "u0": ')
     assert command.left == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from borgbase_exporter.web.server import Server
 from borgbase_exporter.webconfig import TLS
 from tests.facts import NOW
 from tests.programs import require, settings
-from tests.web.casts import MAX_AGE, Accounts
+from tests.web.casts import MAX_AGE, Accounts, Stage
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -30,7 +31,7 @@ ARGUMENTS = (
 Visit = Callable[..., Page]
 
 
-class Site:
+class Site(Stage):
     """The pages of an exporter whose accounts a test decides."""
 
     def __init__(
@@ -39,10 +40,10 @@ class Site:
         tls: TLS | None = None,
         clock: Callable[[], float] = lambda: NOW,
     ) -> None:
-        self.accounts = accounts
+        super().__init__(accounts)
         pages = Renderer(MAX_AGE).render(accounts, clock())
         well = Health(ok=True, words="OK")
-        page = StatusPage(lambda: self.accounts, lambda: (), "/metrics", MAX_AGE, clock=clock)
+        page = StatusPage(lambda: self.view, lambda: (), "/metrics", MAX_AGE, clock=clock)
         self.app = App(lambda: pages, lambda: well, lambda: well, "/metrics", status_page=page)
         self.server = Server(self.app, [("127.0.0.1", 0)], tls)
         port = self.server.addresses[0][1]
@@ -65,9 +66,8 @@ def site() -> Iterator[Callable[..., Site]]:
         one.server.stop()
 
 
-def launched(playwright: Playwright, *more: str) -> Browser:
-    """Start Debian's Chromium; its profile is a new folder that goes with it."""
-    program = require("chromium")
+def launched(playwright: Playwright, program: Path, *more: str) -> Browser:
+    """Start a Chromium; its profile is a new folder that goes with it."""
     return playwright.chromium.launch(
         executable_path=program, args=[*ARGUMENTS, *more], env={**os.environ, **settings(program)}
     )
@@ -77,7 +77,7 @@ def launched(playwright: Playwright, *more: str) -> Browser:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = launched(playwright)
+        chromium = launched(playwright, require("chromium"))
         yield chromium
         chromium.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -19,6 +20,7 @@ from borgbase_exporter.poller import Poller, Schedule
 from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
 from tests.browser.conftest import Site, launched
 from tests.lab.bench import endpoint
+from tests.programs import UnavailableError, program
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 MOMENT = 1_793_520_000.0  # 1 November 2026, 08:00 UTC
@@ -52,10 +54,15 @@ def polled() -> AccountStatus:
 
 def main() -> None:
     """Write the pictures."""
+    try:
+        chromium = program("chromium")
+    except UnavailableError as fault:
+        sys.exit(str(fault))
     site = Site({"default": polled()}, clock=lambda: MOMENT + LATER)
     site.server.start()
     with sync_playwright() as playwright:
-        browser = launched(playwright, "--disable-lcd-text")  # whose coloured fringes take space
+        # Their coloured fringes take space.
+        browser = launched(playwright, chromium, "--disable-lcd-text")
         for name, (width, repos, colours) in SHOTS.items():
             page = browser.new_page(
                 viewport={"width": width, "height": 2000},

@@ -96,9 +96,13 @@ def test_search(visit: Visit, work: Site) -> None:
     search.fill("no such thing")
     expect(matches).to_have_text("0 of 7 repos")
     assert names(page) == []
+    expect(page.get_by_role("table")).to_be_hidden()
+    expect(page.get_by_text("No repo matches the search.")).to_be_visible()
     search.fill("")
     expect(matches).to_have_text("")
     assert len(names(page)) == 7
+    expect(page.get_by_role("table")).to_be_visible()
+    expect(page.get_by_text("No repo matches the search.")).to_be_hidden()
 
 
 def test_letters_with_accents_are_found_without(visit: Visit, site: Serve) -> None:
@@ -182,6 +186,9 @@ def test_a_page_that_cannot_be_refreshed_says_so(visit: Visit, work: Site) -> No
     expect(alert).to_be_hidden()
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(alert).to_contain_text("out of date")
+    page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    assert page.evaluate("scrollY") > 0
+    expect(alert).to_be_in_viewport(ratio=1)
     page.unroute_all()
     refreshed(page)
     expect(alert).to_be_hidden()
@@ -210,6 +217,32 @@ def test_nothing_sticks_out_at_any_width(visit: Visit, site: Serve, state: str) 
     for width in (320, 360, 640, 768, 960, 1280):
         page.set_viewport_size({"width": width, "height": 4000})  # all rows are in sight
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_dates_stay_whole_where_there_is_room(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    for width in range(320, 1290, 30):
+        page.set_viewport_size({"width": width, "height": 4000})
+        lines = page.locator(".date").evaluate_all(
+            "dates => dates.map(one => one.getClientRects().length)"
+        )
+        assert set(lines) == {1}, width
+    heights = page.locator("time").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert max(heights) < 30  # two lines would be 45 pixels high
+
+
+def test_of_many_accounts_the_worst_are_open_and_the_repos_are_near(
+    visit: Visit, site: Serve
+) -> None:
+    page = visit(site(STATES["troubled"]))
+    cards = page.locator("#accounts > details:not(.fold) h3")
+    assert cards.all_inner_texts() == ["club", "new", "school", "shop", "next"]
+    assert page.locator("#accounts > details").evaluate_all("all => all.map(one => one.open)") == [
+        *[True] * 3,
+        *[False] * 3,
+    ]
+    page.get_by_role("link", name="Repos", exact=True).click()
+    expect(page.get_by_role("heading", name="Repos", exact=True)).to_be_focused()
 
 
 def test_on_a_phone_it_is_still_a_table(visit: Visit, work: Site) -> None:
@@ -260,7 +293,7 @@ def test_without_javascript_it_is_complete(visit: Visit, work: Site) -> None:
 def test_the_keyboard_reaches_everything_in_order(visit: Visit, work: Site) -> None:
     page = visit(work)
     stops = []
-    for _ in range(10 + len(COLUMNS)):
+    for _ in range(11 + len(COLUMNS)):
         page.keyboard.press("Tab")
         stops.append(
             page.evaluate(
@@ -268,7 +301,7 @@ def test_the_keyboard_reaches_everything_in_order(visit: Visit, work: Site) -> N
                 "(document.activeElement)"
             )
         )
-    assert [tag for tag, *_ in stops] == ["A"] * 6 + ["SUMMARY"] * 2 + ["INPUT"] * 2 + [
+    assert [tag for tag, *_ in stops] == ["A"] * 7 + ["SUMMARY"] * 2 + ["INPUT"] * 2 + [
         "BUTTON"
     ] * 9
     assert {outline for _, outline, _ in stops} == {"solid"}

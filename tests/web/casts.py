@@ -12,11 +12,28 @@ from borgbase_exporter.model import (
     Repo,
     RepoList,
 )
+from borgbase_exporter.state import View
 from tests.facts import ACCOUNT, NOW, TOKENS, collector, status
 
 HOUR, DAY, GB = 3600.0, 86_400.0, 1e9
 MAX_AGE = 6 * HOUR
 Accounts = dict[str, AccountStatus]
+
+
+class Stage:
+    """What a status page looks at: its accounts may be exchanged."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.view = View(accounts, None, float("inf"), 0)
+
+    @property
+    def accounts(self) -> Accounts:
+        return dict(self.view.accounts)
+
+    @accounts.setter
+    def accounts(self, accounts: Accounts) -> None:
+        self.view = replace(self.view, accounts=accounts, revision=self.view.revision + 1)
+
 
 REFUSED = Failure("auth", "the token is refused: Signature has expired")
 AREAS = ("repos", "account", "ssh_keys", "tokens")

@@ -1,32 +1,39 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import html.parser
 import re
 import threading
+import time
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from borgbase_exporter.exposition import Renderer
+from borgbase_exporter.model import AccountStatus, APIToken, APITokenList
+from borgbase_exporter.web import page
 from borgbase_exporter.web.app import App, Health, Response
 from borgbase_exporter.web.page import FRESH, StatusPage
-from tests.facts import NOW
-from tests.web.casts import HOSTILE, MAX_AGE, STATES, Accounts, cast, many, well
+from borgbase_exporter.web.status import Overview, overview
+from tests.facts import NOW, collector
+from tests.web.casts import DAY, HOSTILE, MAX_AGE, STATES, Accounts, Stage, cast, many, well
 from tests.web.test_server import get, serving
 
 
-class Rig:
+class Rig(Stage):
     """A status page whose accounts and clocks a test decides."""
 
     def __init__(self, accounts: Accounts, telemetry_path: str = "/metrics") -> None:
-        self.accounts = accounts
+        super().__init__(accounts)
         self.now = 0.0
         self.troubles: list[str] = []
         self.page = StatusPage(
-            lambda: self.accounts,
+            lambda: self.view,
             lambda: self.troubles,
             telemetry_path,
             MAX_AGE,
@@ -164,6 +171,60 @@ def test_however_much_changes_a_page_is_kept_ten_times_as_long_as_it_took() -> N
     assert asyncio.run(rig.page.current()) is not page
 
 
+def test_what_is_made_only_once_does_not_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = 0.0
+    real = page._look
+
+    def look() -> Any:
+        nonlocal spent
+        spent += 100
+        return real()
+
+    monkeypatch.setattr(page, "_look", look)
+    monkeypatch.setattr(time, "thread_time", lambda: spent)
+    assert Rig(STATES["well"]).page.render().took == 0
+
+
+def test_a_page_is_fresh_from_when_it_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(STATES["well"])
+
+    def slow(*seen: Any) -> Overview:
+        rig.now += 3 * FRESH
+        return overview(*seen)
+
+    async def two() -> tuple[page.Rendered, page.Rendered]:
+        return await asyncio.gather(rig.page.current(), rig.page.current())
+
+    monkeypatch.setattr("borgbase_exporter.web.status.overview", slow)
+    first, second = asyncio.run(two())
+    assert first is second
+    assert (first.made, rig.now) == (3 * FRESH, 3 * FRESH)
+
+
+class Known(dict[str, AccountStatus]):
+    """Accounts of which one can tell whether anything holds on to them."""
+
+
+def test_what_was_known_is_not_kept() -> None:
+    rig = Rig(Known(cast(well())))
+    known = weakref.ref(rig.view.accounts)
+    rig.get()
+    rig.accounts = {}
+    gc.collect()
+    assert known() is None
+
+
+def test_the_names_of_tokens_are_spelt_as_they_are() -> None:
+    token = APIToken("1", "ci_deploy_key", "read_only", expires=NOW + DAY)
+    base = well()
+    listed = collector(APITokenList((token,), complete=True))
+    skipping = replace(base.collectors["ssh_keys"], skipped=2)
+    parts = {**base.collectors, "tokens": listed, "ssh_keys": skipping}
+    text = Outline(Rig(cast(replace(base, collectors=parts))).text).words
+    assert "API token ci_deploy_key: expires" in text
+    assert "ssh keys: 2 of the entries" in text
+
+
 def test_many_at_once_share_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(many(2, 50))
     made: list[str] = []
@@ -184,10 +245,10 @@ def test_many_at_once_share_one_rendering(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_failed_rendering_is_told_and_tried_again() -> None:
     rig = Rig(STATES["well"])
-    good, rig.accounts = rig.accounts, None  # type: ignore[assignment]  # a defect
+    good, rig.view = rig.view, None  # type: ignore[assignment]  # a defect
     with pytest.raises(AttributeError):
         rig.get()
-    rig.accounts = good
+    rig.view = good
     assert "All is well" in rig.text
 
 

@@ -79,12 +79,13 @@ class Answer:
         raw = self.data.get(name, _NULL)
         if raw == _NULL:
             if _AUTH.search(self.said):
-                raise AuthError(f"the token may not ask for {name}: {self.said}")
-            raise GraphQLError(f"the API gives no {name}: {self.said or 'null without an error'}")
+                raise AuthError(f'the token may not ask for "{name}": {self.said}')
+            said = self.said or "null without an error"
+            raise GraphQLError(f'the API gives no "{name}": {said}')
         try:
             return msgspec.json.decode(raw, type=kind, strict=False)
         except UNREADABLE as error:
-            raise GraphQLError(f"the API's {name} is not readable: {error}") from None
+            raise GraphQLError(f'the "{name}" of the API is not readable: {error}') from None
 
 
 _NULL = msgspec.Raw(b"null")

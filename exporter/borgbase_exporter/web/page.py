@@ -6,12 +6,13 @@ import asyncio
 import base64
 import functools
 import hashlib
+import re
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from borgbase_exporter import __version__
 from borgbase_exporter.model import AccountStatus
@@ -19,8 +20,6 @@ from borgbase_exporter.web.aside import aside
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-Accounts = Mapping[str, AccountStatus]
 
 FRESH = 10.0
 """Seconds after which times such as "3 min ago" are made anew."""
@@ -30,32 +29,47 @@ whoever asks for it all the time has the processor for a tenth of the time at mo
 CHUNK = 2000
 """Bits of the template that are encoded and compressed together."""
 LEVEL = 6
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
 GZIP = zlib.MAX_WBITS | 16
+
+
+class View(Protocol):
+    """The accounts as they are known at a moment."""
+
+    @property
+    def accounts(self) -> Mapping[str, AccountStatus]:
+        """The accounts by their names."""
+
+    @property
+    def revision(self) -> int:
+        """Another one once anything has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The page as it was made from some accounts at a moment of the monotonic clock."""
+    """The page as it was made from some view."""
 
     plain: tuple[bytes, ...]
     gzipped: tuple[bytes, ...]
     policy: str
     """Its Content-Security-Policy."""
-    accounts: Accounts
+    revision: int
+    """The view's, which itself is not kept: it would hold on to all that was known."""
     made: float
+    """When it was ready, by the monotonic clock."""
     took: float
     """Seconds of the processor."""
 
 
 class StatusPage:
-    """The status page of some accounts; values older than `max_age` seconds are left out.
+    """The status page of what `view` gives; values older than `max_age` seconds are left out.
 
     `troubles` tells in words what is wrong with the exporter itself.
     """
 
     def __init__(
         self,
-        accounts: Callable[[], Accounts],
+        view: Callable[[], View],
         troubles: Callable[[], Sequence[str]],
         telemetry_path: str,
         max_age: float,
@@ -63,7 +77,7 @@ class StatusPage:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._accounts = accounts
+        self._view = view
         self._troubles = troubles
         self._telemetry_path = telemetry_path
         self._max_age = max_age
@@ -86,20 +100,20 @@ class StatusPage:
         if page is None:
             return None
         age = self._monotonic() - page.made
-        same = page.accounts is self._accounts()
+        same = page.revision == self._view().revision
         return page if age < page.took * REST or (same and age < FRESH) else None
 
     def render(self) -> Rendered:
         """Make the page."""
         # Imported late, with the templates: the start, and who never looks, do not pay for it.
-        from borgbase_exporter.web.status import FEW, board  # noqa: PLC0415
+        from borgbase_exporter.web.status import FEW, overview  # noqa: PLC0415
 
-        made, begun = self._monotonic(), time.thread_time()
-        accounts, now = self._accounts(), self._clock()
-        look = _look()
+        look = _look()  # which takes longer than a page, but once only
+        begun = time.thread_time()
+        view, now = self._view(), self._clock()
         bits = look.template.generate(
             look.parts,
-            board=board(accounts, self._troubles(), now, self._max_age),
+            overview=overview(view.accounts, self._troubles(), now, self._max_age),
             few=FEW,
             metrics=f".{self._telemetry_path}",
             version=__version__,
@@ -109,7 +123,8 @@ class StatusPage:
         compressor = zlib.compressobj(LEVEL, wbits=GZIP)
         gzipped = b"".join([*map(compressor.compress, plain), compressor.flush()])
         took = time.thread_time() - begun
-        return Rendered(plain, (gzipped,), look.policy, accounts, made, took)
+        made = self._monotonic()
+        return Rendered(plain, (gzipped,), look.policy, view.revision, made, took)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +139,7 @@ class _Look:
 @functools.cache
 def _look() -> _Look:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
-    from markupsafe import Markup  # noqa: PLC0415
+    from markupsafe import Markup, escape  # noqa: PLC0415
 
     def visible(value: object) -> object:
         """Leave no foreign character that hides, or turns the text around."""
@@ -135,6 +150,11 @@ def _look() -> _Look:
     def capitalized(text: str) -> str:
         return text[:1].upper() + text[1:]
 
+    def unbroken(text: str) -> Markup:
+        """Keep dates in one piece."""
+        plain = str(escape(visible(text)))
+        return Markup(DATE.sub(r'<span class="date">\g<0></span>', plain))  # noqa: S704  # escaped
+
     environment = Environment(
         autoescape=True,
         auto_reload=False,
@@ -144,7 +164,7 @@ def _look() -> _Look:
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["capitalized"] = capitalized
+    environment.filters |= {"capitalized": capitalized, "unbroken": unbroken}
     assert environment.loader  # noqa: S101  # just given
     sources = {
         name: environment.loader.get_source(environment, f"status.{name}")[0]

@@ -10,19 +10,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from rich.filesize import decimal
-
 from borgbase_exporter.diagnosis import (
     ADVICE,
-    PERMISSIONS,
+    AGE,
     PLAN,
     QUOTA,
     Finding,
     Problem,
+    RepoFinding,
+    count,
     examine,
+    expiry,
     flags,
-    repo_problems,
-    worry,
+    plan_sizes,
+    severity,
+    size,
+    spelled,
+    subscription,
+    worst,
 )
 from borgbase_exporter.model import (
     Account,
@@ -32,14 +37,13 @@ from borgbase_exporter.model import (
     Plan,
     Repo,
     RepoList,
-    Snapshot,
 )
-from borgbase_exporter.text import span, when
+from borgbase_exporter.text import ago, span, when
 
 CRITICAL, WARNING, WAITING, WELL = LEVELS = ("critical", "warning", "waiting", "well")
 """How bad it is, worst first."""
-FEW = 5
-"""How many accounts to show in full: of more, the worst, and those that are well fold away."""
+FEW = 3
+"""How many accounts to show in full: of more, the worst, so that the repos are in sight."""
 UNREADABLE = "missing or unreadable, its place is in the log"
 """Of a token: who may read the page need not know where the exporter keeps it."""
 
@@ -61,6 +65,7 @@ class Fact:
     share: int | None = None
     """Per cent, for a bar."""
     level: str = WELL
+    """Of the bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Overview:
     """All of the page. `rows` makes the repos' rows one by one, as they may be many."""
 
     level: str
@@ -122,7 +127,7 @@ class Board:
     troubled: tuple[Card, ...]
     well: tuple[Card, ...]
     folded: bool
-    """Whether those that are well are too many to be shown in full."""
+    """Whether the accounts are too many to be shown in full."""
     several: bool
     """Whether there is more than one account."""
     repos: int
@@ -131,72 +136,54 @@ class Board:
     """Why there are no repos."""
 
 
-def board(
+def overview(
     accounts: Mapping[str, AccountStatus], troubles: Sequence[str], now: float, max_age: float
-) -> Board:
+) -> Overview:
     """Return what there is to say of the accounts; parts older than `max_age` are left out."""
     since = now - max_age
-    shown = [_shown(status, since) for status in accounts.values()]
-    listed = [(status, status.snapshot(since).repos) for status in shown]
-    repos = [
-        (status.name, repo, tuple(repo_problems(repo, now)))
-        for status, part in listed
-        for repo in (part.repos if part else ())
+    findings = [
+        examine(status, "", now, _rotation(status), since=since)
+        for status in map(_presentable, accounts.values())
     ]
-    of_repos = {problem for _, _, problems in repos for problem in problems}
-    cards = [_card(status, of_repos, now, max_age) for status in shown]
-    cards.sort(key=lambda card: (LEVELS.index(card.level), card.name))
-    worst = sorted(
-        repos,
-        key=lambda entry: (
-            LEVELS.index(_worst(entry[2])),
-            worry(entry[1], now),
-            entry[1].name,
-            entry[0],
-        ),
-    )
-    suffering = [_worst(problems) for _, _, problems in repos if problems]
+    cards = [_card(found, max_age) for found in findings]
+    cards.sort(key=lambda card: (LEVELS.index(card.level), card.name.casefold(), card.name))
+    repos = [(found.status.name, repo) for found in findings for repo in found.repos]
+    repos.sort(key=lambda entry: (entry[1].rank, entry[0]))
+    suffering = [worst(repo.problems) for _, repo in repos if repo.problems]
     level, verdict = _verdict(cards, suffering, troubles)
-    troubled = tuple(card for card in cards if card.level != WELL)
-    return Board(
+    return Overview(
         level,
         verdict,
-        _summary(listed),
+        _summary(findings),
         Moment(_iso(now), f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"),
         tuple(troubles),
-        troubled,
-        tuple(card for card in cards if card.level == WELL),
+        troubled=tuple(card for card in cards if card.level != WELL),
+        well=tuple(card for card in cards if card.level == WELL),
         folded=len(cards) > FEW,
         several=len(cards) > 1,
         repos=len(repos),
-        rows=(_row(account, repo, problems, now) for account, repo, problems in worst),
+        rows=(_row(account, repo, now) for account, repo in repos),
         nothing=""
         if repos
         else "There are no repos."
-        if listed and all(part for _, part in listed)
+        if findings and all(found.snapshot.repos for found in findings)
         else "No repos are known.",
     )
 
 
-def _shown(status: AccountStatus, since: float) -> AccountStatus:
-    """Return what of a status may be shown: no parts that are too old, no place of a token."""
+def _presentable(status: AccountStatus) -> AccountStatus:
+    """Return a status without the place of a token."""
     return replace(
         status,
-        collectors={name: _presentable(c, since) for name, c in status.collectors.items()},
+        collectors={name: _discreet(c) for name, c in status.collectors.items()},
         token_problem=UNREADABLE if status.token_problem else "",
     )
 
 
-def _presentable(collector: CollectorStatus, since: float) -> CollectorStatus:
-    if collector.taken is not None and collector.taken <= since:
-        collector = replace(collector, part=None)
+def _discreet(collector: CollectorStatus) -> CollectorStatus:
     if collector.failure and collector.failure.reason == "token":
-        collector = replace(collector, failure=Failure("token", f"the token is {UNREADABLE}"))
+        return replace(collector, failure=Failure("token", f"the token is {UNREADABLE}"))
     return collector
-
-
-def _worst(problems: Iterable[Problem]) -> str:
-    return min((p.severity for p in problems), key=LEVELS.index, default=WELL)
 
 
 def _verdict(
@@ -206,9 +193,9 @@ def _verdict(
     failing = sum(card.state == "failing" for card in cards)
     others = sum(card.level in {CRITICAL, WARNING} for card in cards) - failing
     parts = ["the exporter has trouble"] if troubles else []
-    parts += [f"{_count(failing, 'account')} failing"] if failing else []
+    parts += [f"{count(failing, 'account')} failing"] if failing else []
     looks = {"account": others, "repo": len(suffering)}
-    if named := [_count(count, noun) for noun, count in looks.items() if count]:
+    if named := [count(number, noun) for noun, number in looks.items() if number]:
         parts.append(f"{' and '.join(named)} {_need(sum(looks.values()))} a look")
     if parts:
         levels = {card.level for card in cards} | set(suffering)
@@ -218,7 +205,7 @@ def _verdict(
     if not cards:
         return WAITING, "There are no accounts"
     if waiting := sum(card.level == WAITING for card in cards):
-        return WAITING, f"Waiting for the first poll of {_count(waiting, 'account')}"
+        return WAITING, f"Waiting for the first poll of {count(waiting, 'account')}"
     return WELL, "All is well"
 
 
@@ -226,49 +213,51 @@ def _need(count: int) -> str:
     return "needs" if count == 1 else "need"
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def _summary(listed: Sequence[tuple[AccountStatus, RepoList | None]]) -> str:
-    parts = [part for _, part in listed if part]
-    words = [_count(len(listed), "account")] if len(listed) > 1 else []
+def _summary(findings: Sequence[Finding]) -> str:
+    parts = [found.snapshot.repos for found in findings if found.snapshot.repos]
+    words = [count(len(findings), "account")] if len(findings) > 1 else []
     if parts:
-        words.append(_count(sum(len(part.repos) for part in parts), "repo"))
+        words.append(count(sum(len(part.repos) for part in parts), "repo"))
     usages = [part.usage for part in parts if part.usage is not None]
-    if usages and len(usages) == len(listed):
-        words.append(f"{decimal(int(sum(usages)))} stored")
+    if usages and len(usages) == len(findings):
+        words.append(f"{size(sum(usages))} stored")
     return ", ".join(words)
 
 
-def _card(status: AccountStatus, of_repos: set[Problem], now: float, max_age: float) -> Card:
-    found = examine(status, "", now, _rotation(status))
-    problems = [problem for problem in found.problems if problem not in of_repos]
-    known = status.snapshot(now - max_age)
-    repos = known.repos.repos if known.repos else ()
-    ailing = sum(any(True for _ in repo_problems(repo, now)) for repo in repos)
+def _card(found: Finding, max_age: float) -> Card:
+    status, now = found.status, found.at
     failing = status.polls > 0 and not status.up
+    gone = [n for n, c in status.collectors.items() if c.taken and c.taken <= now - max_age]
     if not status.polls:
         level, state = WAITING, "not polled yet"
     elif failing:
         level, state = CRITICAL, "failing"
+    elif level := worst(found.own) or (WARNING if gone else ""):
+        state = "needs a look"
     else:
-        level = _worst(problems)
-        state = "well" if level == WELL else "needs a look"
-    count = _count(len(repos), "repo") if known.repos else "repos unknown"
+        level, state = WELL, "well"
+    ailing = sum(bool(repo.problems) for repo in found.repos)
+    repos = count(len(found.repos), "repo") if found.snapshot.repos else "repos unknown"
     return Card(
         status.name,
         level,
         state,
-        polled=_relative(status.last_poll, now),
+        polled=_past(status.last_poll, now),
         took=f"{status.duration:.1f} s" if status.duration is not None else "",
         next=_upcoming(status.next_poll, now),
-        success=_relative(status.last_success, now) if failing else None,
-        stale=_staleness(status, now, max_age),
-        problems=tuple(problems),
-        repos=f"{count}, {ailing:,} {_need(ailing)} a look" if ailing else count,
-        facts=tuple(_facts(found, known)),
+        success=_past(status.last_success, now) if failing else None,
+        stale=" ".join(_staleness(status, gone, now, max_age)),
+        problems=tuple(_named(problem, status) for problem in found.own),
+        repos=f"{repos}, {ailing:,} {_need(ailing)} a look" if ailing else repos,
+        facts=tuple(_facts(found)),
     )
+
+
+def _named(problem: Problem, status: AccountStatus) -> Problem:
+    """Return a problem with the names of collectors as people write them, and no others."""
+    names = problem.where.split(", ")
+    known = all(name in status.collectors for name in names)
+    return replace(problem, where=_listed(names)) if known else problem
 
 
 def _rotation(status: AccountStatus) -> Iterator[Problem]:
@@ -279,54 +268,47 @@ def _rotation(status: AccountStatus) -> Iterator[Problem]:
         yield Problem(WARNING, "token", what, ADVICE["token"])
 
 
-def _staleness(status: AccountStatus, now: float, max_age: float) -> str:
-    """Tell of values that are not those of the last poll."""
-    since = now - max_age
-    old = {
+def _staleness(
+    status: AccountStatus, gone: Sequence[str], now: float, max_age: float
+) -> Iterator[str]:
+    """Tell of values that are not those of the last poll, and of those that are `gone`."""
+    kept = {
         name: collector.taken
         for name, collector in status.collectors.items()
-        if collector.taken is not None
-        and status.last_poll is not None
-        and collector.taken < status.last_poll
+        if collector.taken and name not in gone and collector.taken < (status.last_poll or 0)
     }
-    gone = [name for name, taken in old.items() if taken <= since]
-    kept = {name: taken for name, taken in old.items() if taken > since}
-    parts = []
     if kept:
         first = min(kept.values())
-        parts.append(
-            f"The values of {_listed(kept)} are those of {span(now - first)} ago; without a good "
+        yield (
+            f"The values of {_listed(kept)} are those of {ago(first, now)}; without a good "
             f"poll they leave this page and the metrics in {span(first + max_age - now)}."
         )
     if gone:
-        parts.append(
+        yield (
             f"The last good values of {_listed(gone)} are older than {span(max_age)}, so neither "
             "this page nor the metrics show them."
         )
-    return " ".join(parts)
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(name.replace("_", " ") for name in names)
 
 
-def _facts(found: Finding, known: Snapshot) -> Iterator[Fact]:
-    plan = known.account.plan if known.account else None
+def _facts(found: Finding) -> Iterator[Fact]:
+    known, now = found.snapshot, found.at
     if known.repos:
-        yield from _repo_facts(known.repos, plan)
+        yield from _repo_facts(known.repos, known.account.plan if known.account else None)
     if known.account:
-        yield from _account_facts(known.account, found.at)
+        yield from _account_facts(known.account, now)
     if known.ssh_keys:
         yield Fact("SSH keys", f"{known.ssh_keys.length:,}")
     if known.tokens:
         yield Fact("API tokens", f"{len(known.tokens.tokens):,}")
-    permission = PERMISSIONS.get(found.permission or "", found.permission or "")
-    expires = found.status.token_expires
-    if expires is not None:
-        text = f"{permission}, expires" if permission else "expires"
-        yield Fact("Token in use", text, _dated(expires, found.at))
-    elif permission:
-        yield Fact("Token in use", permission)
+    end = found.status.token_expires
+    words = [spelled(found.permission)] if found.permission else []
+    words += [expiry(end, now)] if end is not None else []
+    if words:
+        yield Fact("Token in use", ", ".join(words), None if end is None else _dated(end, now))
 
 
 def _repo_facts(repos: RepoList, plan: Plan | None) -> Iterator[Fact]:
@@ -335,49 +317,43 @@ def _repo_facts(repos: RepoList, plan: Plan | None) -> Iterator[Fact]:
     yield Fact("Repos", f"{len(repos.repos):,}{most}{gaps}")
     if repos.usage is None:
         return
-    used = decimal(int(repos.usage))
-    if limit := (plan.maximum or plan.included) if plan else None:
-        share = repos.usage / limit
-        text = f"{used}, {share:.0%} of {decimal(int(limit))}"
+    if plan and plan.limit:
+        share = repos.usage / plan.limit
+        text = f"{size(repos.usage)}, {share:.0%} of {size(plan.limit)}"
         yield Fact("Stored", text, share=_percent(share), level=_level(share, PLAN))
     else:
-        yield Fact("Stored", used)
+        yield Fact("Stored", size(repos.usage))
 
 
 def _account_facts(account: Account, now: float) -> Iterator[Fact]:
     if plan := account.plan:
-        sizes = [f"{decimal(int(plan.included))} included"] if plan.included else []
-        sizes += [f"{decimal(int(plan.maximum))} at most"] if plan.maximum else []
-        yield Fact("Plan", ", ".join([plan.name, *sizes]))
+        yield Fact("Plan", ", ".join([plan.name, *plan_sizes(plan)]))
     if account.accrued_overage_usd:
         yield Fact("Overage so far", f"{account.accrued_overage_usd:.2f} USD")
-    if account.subscription_active is False:
-        yield Fact("Subscription", "not active", level=WARNING)
-    elif account.subscription_end is not None:
-        verb = "renews" if account.auto_renew else "ends"
-        yield Fact("Subscription", verb, _dated(account.subscription_end, now))
+    verb, end = subscription(account, now)
+    if verb:
+        yield Fact("Subscription", verb, None if end is None else _dated(end, now))
 
 
-def _row(account: str, repo: Repo, problems: tuple[Problem, ...], now: float) -> Row:
-    fill, limit = repo.fill, repo.inactivity_limit
-    age = None if repo.last_modified is None else now - repo.last_modified
-    lateness = age / limit if age is not None and limit else None
+def _row(account: str, found: RepoFinding, now: float) -> Row:
+    repo = found.repo
+    limit = repo.inactivity_limit
     return Row(
-        _worst(problems),
+        worst(found.problems) or WELL,
         account,
         repo.name,
         repo.id,
-        problems,
-        usage="" if repo.usage is None else decimal(int(repo.usage)),
+        found.problems,
+        usage="" if repo.usage is None else size(repo.usage),
         bytes=repo.usage,
-        quota=decimal(int(repo.quota)) if repo.quota else _unlimited(repo),
-        share=None if fill is None else _percent(fill),
-        quota_level=WELL if fill is None else _level(fill, QUOTA),
-        written=_relative(repo.last_modified, now),
-        unwritten="unknown" if repo.usage else "never",
+        quota=size(repo.quota) if repo.quota else _unlimited(repo),
+        share=None if repo.fill is None else _percent(repo.fill),
+        quota_level=_level(repo.fill, QUOTA),
+        written=_past(repo.last_modified, now),
+        unwritten=found.unwritten,
         limit=span(limit) if limit else "",
-        age=None if lateness is None else _percent(lateness),
-        age_level=WELL if lateness is None else _level(lateness, (1.0, 2.0)),
+        age=None if found.lateness is None else _percent(found.lateness),
+        age_level=_level(found.lateness, AGE),
         format=repo.format or "",
         region=repo.region or "",
         flags=", ".join(flags(repo)),
@@ -392,21 +368,19 @@ def _percent(share: float) -> int:
     return int(min(max(0.0, share * 100), 999))
 
 
-def _level(share: float, limits: tuple[float, float]) -> str:
-    return CRITICAL if share > limits[1] else WARNING if share > limits[0] else WELL
+def _level(share: float | None, limits: tuple[float, float]) -> str:
+    return severity(share, limits) or WELL
 
 
-def _relative(moment: float | None, now: float) -> Moment | None:
-    if moment is None:
-        return None
-    gap = span(abs(moment - now))
-    return Moment(_iso(moment), f"in {gap}" if moment > now else f"{gap} ago")
+def _past(moment: float | None, now: float) -> Moment | None:
+    return None if moment is None else Moment(_iso(moment), ago(moment, now))
 
 
 def _upcoming(moment: float | None, now: float) -> Moment | None:
     """Spell when something is due: what is late a little is not "ago" but about to happen."""
-    due = _relative(moment, now)
-    return due if moment is None or moment > now else Moment(_iso(moment), "now")
+    if moment is None:
+        return None
+    return Moment(_iso(moment), f"in {span(moment - now)}" if moment > now else "now")
 
 
 def _dated(moment: float, now: float) -> Moment:

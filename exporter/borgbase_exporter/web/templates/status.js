@@ -51,6 +51,8 @@ function filter() {
     if (row.element.hidden === hit) row.element.hidden = !hit;
     found += hit;
   }
+  table.hidden = !found;
+  by("unmatched").hidden = found || !rows.length;
   const count = (n) => n.toLocaleString("en");
   say(words.length ? `${count(found)} of ${count(rows.length)} repos` : "");
 }
@@ -98,7 +100,6 @@ function take(fresh, now) {
   document.querySelector("link[rel=icon]").href = fresh.querySelector("link[rel=icon]").href;
   for (const id of ["verdict", "accounts"]) by(id).replaceWith(fresh.getElementById(id));
   table.tBodies[0].replaceWith(now.tBodies[0]);
-  table.hidden = now.hidden;
   by("nothing").replaceWith(fresh.getElementById("nothing"));
   if (focused !== undefined) known.get(focused)?.querySelector("summary").focus();
   by("lost").hidden = true;
