@@ -128,7 +128,7 @@ def test_repos(repo: Repo, problem: tuple[str, str] | None) -> None:
         ),
         (
             Account(subscription_active=False, subscription_end=NOW - 30 * DAY, auto_renew=True),
-            ("critical", "subscription", "is not active"),
+            ("warning", "subscription", "is not active"),
         ),
         (Account(subscription_active=True), None),
     ],

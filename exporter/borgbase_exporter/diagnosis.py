@@ -265,7 +265,7 @@ def _account_problems(account: Account, repos: RepoList | None, now: float) -> I
         yield Problem("warning", "plan", what, "book a larger plan, or prune")
     verb, end = subscription(account, now)
     if account.subscription_active is False:
-        yield Problem("critical", "subscription", f"is {verb}", "renew it")
+        yield Problem("warning", "subscription", f"is {verb}", "renew it")
     elif end is None or end - now >= EXPIRY:
         return
     elif not account.auto_renew:

@@ -229,7 +229,7 @@ def test_a_subscription_that_is_over_is_not_said_to_end() -> None:
     facts = {fact.name: fact.text for fact in card(cast(status)).facts}
     assert facts["Subscription"] == "not active"
     found = seen(cast(status))
-    assert (found.level, found.verdict) == ("critical", "1 account needs a look")
+    assert (found.level, found.verdict) == ("warning", "1 account needs a look")
 
 
 @pytest.mark.parametrize(
