@@ -19,9 +19,9 @@ stack: .venv/dev.stamp  ## the exporter with Prometheus and Alertmanager, withou
 check: .venv/runtime.stamp  ## poll once and print what was found
 	@exec $(BIN)/python -m borgbase_exporter check $(DEMO) $(ARGS)
 
-test: .venv/dev.stamp  ## run all the tests; ARGS="-k decode" hands pytest options
+test: .venv/dev.stamp  ## run all the tests, on all cores; ARGS="-k decode" hands pytest options
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
 
 lint: .venv/dev.stamp  ## linters and types

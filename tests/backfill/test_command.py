@@ -363,7 +363,7 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
     ("flags", "complaint"),
     [
         (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y [1m"),
-        (["--repo", CANARY], "--repo: there is no word of 62 characters"),
+        (["--repo", "x" * 70], "--repo: there is no word of 70 characters"),
         (["--since=2h"], "--since: is not before --until, so there is nothing to write"),
         (
             ["--until=2h59m"],
