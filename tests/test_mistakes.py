@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -674,10 +675,20 @@ class Answer:
     places: Places
 
 
+Made = Callable[[Mistake], Answer]
+
+
+@pytest.fixture
 def made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Made:
+    """Give a function that makes a mistake, in an empty folder of its own."""
+    return partial(_make, folder=tmp_path, capsys=capsys, patch=monkeypatch)
+
+
+def _make(
     mistake: Mistake, folder: Path, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch
 ) -> Answer:
-    """Make a mistake, in an empty folder of its own."""
     patch.chdir(folder)
     with ExitStack() as stack:
         places = stack.enter_context(mistake.scene()) if mistake.scene else {}
@@ -719,13 +730,8 @@ def ids(mistakes: list[Mistake]) -> list[str]:
 
 
 @pytest.mark.parametrize("mistake", CONFIGURATION, ids=ids(CONFIGURATION))
-def test_faults_of_the_configuration(
-    mistake: Mistake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer = made(mistake, tmp_path, capsys, monkeypatch)
+def test_faults_of_the_configuration(mistake: Mistake, made: Made) -> None:
+    answer = made(mistake)
     assert (answer.status, answer.out) == (2, "")
     assert answer.err == (
         "borgbase-exporter: 1 fault in the configuration\n"
@@ -735,13 +741,8 @@ def test_faults_of_the_configuration(
 
 
 @pytest.mark.parametrize("mistake", CHECK, ids=ids(CHECK))
-def test_problems_that_check_finds(
-    mistake: Mistake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer = made(mistake, tmp_path, capsys, monkeypatch)
+def test_problems_that_check_finds(mistake: Mistake, made: Made) -> None:
+    answer = made(mistake)
     assert (answer.status, answer.err) == (1, "")
     expected = re.escape(filled(mistake.answer, answer.places)).replace(r"\{late\}", r"\d+ (h|d)")
     (told,) = re.findall(r"^  ● (.*)$", answer.out, re.MULTILINE)
@@ -749,38 +750,23 @@ def test_problems_that_check_finds(
 
 
 @pytest.mark.parametrize("mistake", OTHERS, ids=ids(OTHERS))
-def test_what_ends_the_program(
-    mistake: Mistake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer = made(mistake, tmp_path, capsys, monkeypatch)
+def test_what_ends_the_program(mistake: Mistake, made: Made) -> None:
+    answer = made(mistake)
     assert (answer.status, answer.out) == (1, "")
     last = re.sub(r'^ts=\S+ level=error msg="(.*)"$', r"\1", answer.err.splitlines()[-1])
     assert last == filled(mistake.answer, answer.places)
 
 
 @pytest.mark.parametrize("mistake", WARNED, ids=ids(WARNED))
-def test_what_is_worth_a_warning(
-    mistake: Mistake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer = made(mistake, tmp_path, capsys, monkeypatch)
+def test_what_is_worth_a_warning(mistake: Mistake, made: Made) -> None:
+    answer = made(mistake)
     assert answer.err == f"borgbase-exporter: {mistake.answer}\n"
     assert answer.status == 0
     assert "All is well." in answer.out
 
 
 @pytest.mark.parametrize("content", FORGIVEN.values(), ids=FORGIVEN.keys())
-def test_what_is_forgiven(
-    content: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_forgiven(content: str, made: Made) -> None:
     mistake = Mistake(
         "",
         "",
@@ -788,16 +774,14 @@ def test_what_is_forgiven(
         files={"borgbase.token": content},
         scene=borgbase,
     )
-    answer = made(mistake, tmp_path, capsys, monkeypatch)
+    answer = made(mistake)
     assert (answer.status, answer.err) == (0, "")
 
 
-def test_a_folder_that_all_may_write_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_all_may_write_to(tmp_path: Path, made: Made) -> None:
     tmp_path.chmod(0o777)
     mistake = Mistake("", "", f"{API} --token.dir .", files={"home": "{good}"}, scene=borgbase)
-    answer = made(mistake, tmp_path, capsys, monkeypatch)
+    answer = made(mistake)
     assert answer.status == 1
     assert "● token folder: other users may put files into . → chmod o-w it\n" in answer.out
 

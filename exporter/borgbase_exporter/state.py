@@ -89,8 +89,7 @@ class State(Generic[R]):
 
     def show(self) -> None:
         """Render what has changed, now."""
-        if self._changes:
-            self._swap()
+        self._swap()
 
     def settle(self) -> None:
         """See to it that what has changed shows, after a rest if there was a rendering just now."""
@@ -105,6 +104,8 @@ class State(Generic[R]):
                 return  # another reader was faster
             with self._noting:
                 changes, self._changes = self._changes, {}
+            if not changes and not expired:
+                return  # another rendering has taken them along
             begun = self._monotonic()
             failed = {} if self._take(changes) else self._take_singly(changes)
             with self._noting:
