@@ -1,4 +1,4 @@
-"""What can go wrong between us and BorgBase, as one tree.
+"""What can go wrong between the exporter and BorgBase, as one tree.
 
 ::
 
@@ -7,27 +7,28 @@
     ├── TLSError              tls           the certificate or the handshake
     ├── DeadlineError         timeout       the poll's time was used up
     ├── HTTPStatusError       http_status   an error status without a GraphQL answer
-    ├── RedirectError         redirect      the API pointed elsewhere; we do not follow
-    ├── TooLargeError         too_large     more bytes than we are willing to read
+    ├── RedirectError         redirect      the API points elsewhere; redirects are not followed
+    ├── TooLargeError         too_large     more bytes than --api.max-response
     ├── NotJSONError          not_json      HTML, half a document, bytes of another kind
     ├── GraphQLError          graphql       the API answered with errors or with nothing
     │   └── UnknownFieldError schema        … about fields it does not have (any more)
     ├── AuthError             auth          the token is refused, or may not do this
     ├── TokenError            token         the token is missing or cannot be read
-    └── InternalError         internal      a defect of ours
+    └── InternalError         internal      a defect of the exporter
 
 `reason` is the value of the label of the same name on borgbase_poll_failures_total.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
 class PollError(Exception):
-    """A query that gave nothing usable; the text is fit for a log and holds no secret.
+    """A query without a usable answer; the text is fit for a log and holds no secret.
 
-    `retry_after` is how long the API asked us to stay away, in seconds.
+    `retry_after` is how long the API asked clients to stay away, in seconds.
     """
 
     reason: ClassVar[str]
@@ -62,7 +63,7 @@ class HTTPStatusError(PollError):
 
 
 class RedirectError(PollError):
-    """The API answered with a redirect; following it would hand the token to another host."""
+    """The API answered with a redirect; following it would send the token to another host."""
 
     reason = "redirect"
 
@@ -80,7 +81,7 @@ class NotJSONError(PollError):
 
 
 class GraphQLError(PollError):
-    """The API reported errors, or its answer has not the shape of an answer."""
+    """The API reported errors, or its answer does not have the shape of a GraphQL answer."""
 
     reason = "graphql"
 
@@ -109,8 +110,11 @@ class InternalError(PollError):
     reason = "internal"
 
 
-REASONS: tuple[str, ...] = (
-    *(kind.reason for kind in PollError.__subclasses__()),
-    UnknownFieldError.reason,
-)
-"""Every value that the label `reason` can take."""
+def _kinds(kind: type[PollError]) -> Iterator[type[PollError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _kinds(child)
+
+
+REASONS: tuple[str, ...] = tuple(dict.fromkeys(kind.reason for kind in _kinds(PollError)))
+"""Every value of the label `reason`."""

@@ -1,12 +1,22 @@
-"""The log: one line a record on standard error, as logfmt or JSON."""
+"""The log: one line per record on standard error, as logfmt or JSON. It never blocks."""
 
 from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
+import queue
 import re
+from collections import OrderedDict
 from datetime import UTC, datetime
 
+from borgbase_exporter.text import printable
+
+WAITING = 10_000
+"""Records that wait while nobody reads standard error; further ones are dropped and counted."""
+FLUSH_SECONDS = 0.2
+SPARING_SECONDS = 60.0
+"""How often the same message of a library may be logged."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _BARE = re.compile(r"[\w.:/@+-]+", re.ASCII)
 
@@ -33,15 +43,11 @@ class Formatter(logging.Formatter):
 
 def _logfmt(fields: dict[str, str]) -> str:
     return " ".join(
-        f"{key}={value if _BARE.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
+        f"{key}={value if _BARE.fullmatch(value) else _quoted(value)}"
         for key, value in fields.items()
     )
 
 
-def set_up(level: str, style: str) -> None:
-    """Send the log of everything to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(style))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # One line for each connection at level debug: of no use without the traffic itself.
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
+def _quoted(value: str) -> str:
+    # JSON escapes quotes and line breaks; what else could steer a terminal is replaced.
+    return printable(json.dumps(value, ensure_ascii=False))

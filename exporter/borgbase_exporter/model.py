@@ -1,12 +1,13 @@
 """The facts, frozen. What is not known is `None`.
 
-Sizes are bytes, moments are Unix timestamps in seconds, spans are seconds.
+Sizes are bytes, moments are Unix timestamps in seconds, durations are seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,17 @@ class Repo:
     """Only where a quota is set and enforced."""
     quota_enabled: bool | None = None
     last_modified: float | None = None
-    """The last write of any kind (prune and compact too); unknown also when never written to."""
+    """The last write of any kind (prune and compact too); None also when there was none."""
+    never_written: bool | None = None
+    """True when the API reports no last write and no data; None when that is unknown."""
     created: float | None = None
     inactivity_limit: float | None = None
-    """How long it may stay silent before BorgBase alerts its owner; unknown also when off."""
+    """How long without a write before BorgBase alerts the owner; None also when off."""
     append_only: bool | None = None
     compaction_enabled: bool | None = None
     sftp_enabled: bool | None = None
     full_access_keys: int | None = None
+    """SSH keys with full access; None where the format is not reached by SSH keys."""
     append_only_keys: int | None = None
     rsync_keys: int | None = None
     region: str | None = None
@@ -39,13 +43,13 @@ class Repo:
 
     @property
     def fill(self) -> float | None:
-        """The share of its quota that a repo uses, 1 being all of it."""
+        """The used share of the quota; 1 is all of it."""
         return self.usage / self.quota if self.usage is not None and self.quota else None
 
 
 @dataclass(frozen=True, slots=True)
 class RepoList:
-    """The repos of an account; `complete` when none was missing or unreadable."""
+    """The repos of an account; `complete` when no entry was missing or unreadable."""
 
     repos: tuple[Repo, ...]
     complete: bool
@@ -59,7 +63,7 @@ class RepoList:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the account has booked; sizes and counts only where there is a limit."""
+    """The account's plan; sizes and counts only where there is a limit."""
 
     name: str
     included: float | None = None
@@ -68,13 +72,13 @@ class Plan:
 
     @property
     def limit(self) -> float | None:
-        """How much may be stored: without a maximum, what costs nothing extra."""
+        """How much may be stored: the maximum, else what the price includes."""
         return self.maximum or self.included
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the account pays for."""
+    """What the account pays for, and what BorgBase itself counts."""
 
     plan: Plan | None = None
     billed_usage: float | None = None
@@ -83,6 +87,10 @@ class Account:
     subscription_end: float | None = None
     subscription_active: bool | None = None
     auto_renew: bool | None = None
+    reported_usage: float | None = None
+    """BorgBase's own sum of the usage; what exactly it counts is not documented."""
+    reported_repos: int | None = None
+    """BorgBase's own number of repos; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ class SSHKeyList:
 
 @dataclass(frozen=True, slots=True)
 class APIToken:
-    """An API token of the account: what it may do and until when, never the secret."""
+    """An API token of the account: its permission and expiry, never the secret."""
 
     id: str
     name: str
@@ -116,13 +124,13 @@ class APIToken:
 
 @dataclass(frozen=True, slots=True)
 class APITokenList:
-    """The account's API tokens; `complete` when none was missing or unreadable."""
+    """The account's API tokens; `complete` when no entry was missing or unreadable."""
 
     tokens: tuple[APIToken, ...]
     complete: bool
 
     def permission(self, expires: float | None) -> str | None:
-        """Return what the token that expires then may do, if only one answer is possible."""
+        """Return the permission of the token with this expiry, if only one is possible."""
         possible = {
             token.permission
             for token in self.tokens
@@ -132,7 +140,30 @@ class APITokenList:
 
 
 Part = RepoList | Account | SSHKeyList | APITokenList
-"""What one collector brings home."""
+"""What one collector reads."""
+
+
+def _collected(help_: str, *, create_only: bool = False) -> Any:
+    return field(default=None, metadata={"help": help_, "create_only": create_only})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of an account: a field per collector, of the collector's name."""
+
+    repos: RepoList | None = _collected(
+        "the repos, their usage, quotas and settings", create_only=True
+    )
+    account: Account | None = _collected("plan, subscription and billed usage")
+    ssh_keys: SSHKeyList | None = _collected("the account's SSH keys", create_only=True)
+    tokens: APITokenList | None = _collected("the account's API tokens and when they expire")
+
+
+COLLECTORS: Mapping[str, str] = {f.name: f.metadata["help"] for f in fields(Snapshot)}
+"""The collectors' names, and what each collects."""
+
+CREATE_ONLY = frozenset(f.name for f in fields(Snapshot) if f.metadata["create_only"])
+"""The collectors that a token with the permission Create Only may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,31 +176,41 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class CollectorStatus:
-    """What became of one collector: its last good part, and how the last poll went."""
+    """The last good part of a collector, and how its last query went."""
 
     part: Part | None = None
+    """None also when the last good one is too old to be shown."""
     taken: float | None = None
-    """When `part` was taken."""
+    """When the last good part was read; kept when the part has expired."""
     success: bool = False
     failure: Failure | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
     """Failures so far, by reason."""
     skipped: int = 0
+    """List entries of the last query that were null or unreadable."""
+    fields_skipped: int = 0
+    """Unreadable fields of the last query that were left out of their entries."""
     gaps: frozenset[str] = frozenset()
     """`Type.field` of each selected field that the API does not have."""
     missing: frozenset[str] = frozenset()
-    """The fields to leave out of the next query: the gaps, and spellings that have another."""
+    """The fields to leave out of the next query: the gaps, and names that have another spelling."""
     missing_since: float | None = None
 
+    @property
+    def expired(self) -> bool:
+        """Whether there was a good part that is too old to be shown."""
+        return self.part is None and self.taken is not None
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The parts of an account that are fresh enough to be shown."""
+    def as_of(self, now: float, max_age: float) -> CollectorStatus:
+        """Return the status without a part that is `max_age` seconds old or older.
 
-    repos: RepoList | None = None
-    account: Account | None = None
-    ssh_keys: SSHKeyList | None = None
-    tokens: APITokenList | None = None
+        A part from the future, read before a clock was set back, counts as read now.
+        """
+        if self.part is None or self.taken is None:
+            return self
+        if self.taken > now:
+            return replace(self, taken=now)
+        return self if self.taken > now - max_age else replace(self, part=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +219,10 @@ class AccountStatus:
 
     name: str
     collectors: Mapping[str, CollectorStatus]
+    interval: float | None = None
+    """Seconds between two polls; None where polls are not the exporter's to schedule."""
+    simulated: bool = False
+    """Whether the built-in simulated account takes the place of BorgBase."""
     polls: int = 0
     last_poll: float | None = None
     next_poll: float | None = None
@@ -190,9 +235,15 @@ class AccountStatus:
     """The `exp` of the exporter's own token."""
 
     @property
+    def snapshot(self) -> Snapshot:
+        """The parts that are known and fresh enough to be shown."""
+        parts = {name: collector.part for name, collector in self.collectors.items()}
+        return Snapshot(**parts)  # type: ignore[arg-type]  # a collector's name is its part's
+
+    @property
     def token_permission(self) -> str | None:
-        """What the exporter's own token may do, when that can be known."""
-        tokens = self.snapshot(since=0).tokens
+        """The permission of the exporter's own token, when that can be known."""
+        tokens = self.snapshot.tokens
         return tokens.permission(self.token_expires) if tokens else None
 
     @property
@@ -205,19 +256,13 @@ class AccountStatus:
             else all(collector.success for collector in self.collectors.values())
         )
 
-    def snapshot(self, since: float) -> Snapshot:
-        """Return the parts taken after `since`."""
-        return Snapshot(
-            **{
-                name: collector.part
-                for name, collector in self.collectors.items()
-                if collector.taken is not None and collector.taken > since
-            }  # type: ignore[arg-type]  # a collector's name is the name of the part it brings
-        )
+    def as_of(self, now: float, max_age: float) -> AccountStatus:
+        """Return the status with the parts that may be shown `now`; itself if that is all."""
+        collectors = {n: c.as_of(now, max_age) for n, c in self.collectors.items()}
+        same = all(collectors[n] is c for n, c in self.collectors.items())
+        return self if same else replace(self, collectors=collectors)
 
-    def oldest_part(self, since: float) -> float | None:
-        """Return when the oldest part taken after `since` was taken."""
-        return min(
-            (c.taken for c in self.collectors.values() if c.taken is not None and c.taken > since),
-            default=None,
-        )
+    def expires(self, max_age: float) -> float:
+        """Return when the next part becomes too old to be shown; infinity when none does."""
+        taken = (c.taken for c in self.collectors.values() if c.part is not None)
+        return min((t + max_age for t in taken if t is not None), default=float("inf"))

@@ -1,47 +1,112 @@
-"""Text from outside, made fit to be shown."""
+"""Text for people: foreign text made safe to show, and how numbers and times are spelled."""
 
 from __future__ import annotations
 
+import base64
 import re
+import urllib.parse
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 DAY = 86_400
-ENDLESS = 1e18
+LONGEST_SPAN = 1e18
 """Seconds, beyond any date, but not beyond arithmetic."""
 
 MAX_MESSAGE = 300
+MAX_READ = 8 * MAX_MESSAGE
+"""Characters of a foreign message that are looked at: it may be megabytes long."""
+MAX_RUN = 12
+"""Characters of a secret in a row that are too many to show."""
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
-def redacted(text: str, secret: str) -> str:
-    """Return a foreign message fit for a log: one line, of bounded length, without the secret."""
-    text = text.replace(secret, "[token]") if secret else text
-    text = "".join(char if char.isprintable() else " " for char in text)
+def redacted(text: str, *secrets: str) -> str:
+    """Return a foreign message fit for a log: one line, of bounded length, without the secrets.
+
+    Every long run of a secret goes, also one that is broken by spaces or invisible characters, or
+    that is spelled in base64 or percent-encoded.
+    """
+    text = text[:MAX_READ]
+    places = [i for i, char in enumerate(text) if char.isprintable() and not char.isspace()]
+    dense = "".join(text[i] for i in places)
+    hidden: set[int] = set()
+    for form in {form for secret in secrets if secret for form in _forms(secret)}:
+        size = min(MAX_RUN, len(form))
+        runs = {form[i : i + size] for i in range(len(form) - size + 1)}
+        for start in range(len(dense) - size + 1):
+            if dense[start : start + size] in runs:
+                hidden.update(range(places[start], places[start + size - 1] + 1))
+    shown = (
+        ("" if i - 1 in hidden else "[secret]")
+        if i in hidden
+        else (char if char.isprintable() else " ")
+        for i, char in enumerate(text)
+    )
+    text = "".join(shown)
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
-def shown(text: str) -> str:
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret and what becomes of it by common encodings."""
+    yield secret
+    yield urllib.parse.quote(secret, safe="")
+    for shift in range(3):  # base64 depends on where in a group of three bytes the secret begins
+        encoded = base64.b64encode(b" " * shift + secret.encode()).decode()
+        inner = encoded[4 if shift else 0 : -4]
+        if len(inner) >= MAX_RUN:
+            yield inner
+            yield inner.replace("+", "-").replace("/", "_")
+
+
+def printable(text: str) -> str:
+    """Return text without characters that hide, steer a terminal or turn the text around."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def encodable(text: str) -> str:
     """Return text that UTF-8 can carry: undecodable bytes of a file's name become U+FFFD."""
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def size(amount: float) -> str:
+    """Spell bytes in decimal units: `388.5 GB`."""
+    value = float(amount)
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if abs(value) < 999.95 or unit == "PB":  # noqa: PLR2004  # what rounds to 1000.0
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1000
+    raise AssertionError  # the last unit takes everything
+
+
+def percent(share: float) -> str:
+    """Spell a share, 1 being all, in whole per cent: the one rounding of this program."""
+    return f"{share:.0%}"
+
+
+def count(number: int, noun: str) -> str:
+    """Spell a number of things."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def when(moment: float, now: float) -> str:
-    """Spell a Unix timestamp as its date and how far off it is."""
+    """Spell a Unix timestamp as its date and the time until or since then."""
     try:
         date = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
     except (ValueError, OverflowError, OSError):
-        date = "at an odd time"
+        date = "at an impossible time"
     return f"{date} (in {span(moment - now)})" if moment >= now else f"{date} ({ago(moment, now)})"
 
 
 def ago(moment: float, now: float) -> str:
-    """Spell how long ago something was; if a clock says that it is to come, it was just now."""
+    """Spell how long ago something was; 0 s if it lies ahead."""
     return f"{span(now - moment)} ago"
 
 
 def span(seconds: float) -> str:
-    """Spell a span in its largest fitting unit, rounded down; a negative one is none."""
-    seconds = min(max(0.0, seconds), ENDLESS)
+    """Spell a duration in its largest fitting unit, rounded down; 0 s if it is negative."""
+    seconds = min(max(0.0, seconds), LONGEST_SPAN)
     for unit, name in ((DAY, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit or (unit == DAY and seconds >= unit):
             return f"{seconds // unit:.0f} {name}"

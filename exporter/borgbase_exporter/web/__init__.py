@@ -1,1 +1,0 @@
-"""The HTTP side: pages for Prometheus, for probes and for people."""
