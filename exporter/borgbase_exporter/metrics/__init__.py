@@ -1,0 +1,1 @@
+"""The metrics: what there is, and how it is written for Prometheus."""

@@ -1,0 +1,185 @@
+"""The catalogue and the accounts' status as the bytes that Prometheus scrapes.
+
+Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.4) and
+OpenMetrics 1.0. Everything is rendered once per poll and kept, compressed as well; only the
+process's own metrics, which change all the time, are added at the scrape.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from borgbase_exporter.metrics.catalogue import BUILD, SCOPES, Metric
+from borgbase_exporter.model import AccountStatus
+
+log = logging.getLogger(__name__)
+
+LEVEL = 6
+GZIP = zlib.MAX_WBITS | 16
+EXACT = 2**53
+"""Whole numbers up to here are exact in the 64-bit floats that Prometheus keeps."""
+
+METRICS = (BUILD, *(metric for scope in SCOPES for metric in scope.metrics))
+
+S = TypeVar("S")
+Share = Mapping[str, bytes]
+"""The lines of one account, by metric."""
+
+_REGISTRY = CollectorRegistry()
+ProcessCollector(registry=_REGISTRY)
+PlatformCollector(registry=_REGISTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """An exposition format: its media type, and how it differs from the other one."""
+
+    content_type: str
+    openmetrics: bool
+
+    def header(self, metric: Metric[Any]) -> str:
+        """Return the lines that introduce a metric."""
+        name, text = metric.name, metric.help.replace("\\", r"\\").replace("\n", r"\n")
+        if self.openmetrics:
+            name = name.removesuffix("_total") if metric.type == "counter" else name
+            text = text.replace('"', r"\"")
+        return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+
+    def tail(self) -> bytes:
+        """Return the metrics of the process, as they are now, and the end."""
+        return (generate_openmetrics if self.openmetrics else generate_latest)(_REGISTRY)
+
+
+TEXT = Format("text/plain; version=0.0.4; charset=utf-8", openmetrics=False)
+OPENMETRICS = Format("application/openmetrics-text; version=1.0.0; charset=utf-8", openmetrics=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The part of an exposition that polls decide, in pieces and compressed."""
+
+    format: Format
+    pieces: tuple[bytes, ...]
+    compressed: bytes
+    compressor: Any = field(repr=False)
+    """A zlib compressor as it is after `pieces`: a copy of it compresses the rest."""
+
+    @classmethod
+    def of(cls, format_: Format, pieces: tuple[bytes, ...]) -> Page:
+        """Compress the pieces."""
+        compressor = zlib.compressobj(LEVEL, wbits=GZIP)
+        return cls(format_, pieces, b"".join(map(compressor.compress, pieces)), compressor)
+
+    @property
+    def plain(self) -> bytes:
+        """The part in one piece."""
+        return b"".join(self.pieces)
+
+    def body(self) -> tuple[bytes, ...]:
+        """Return the whole exposition in pieces."""
+        return (*self.pieces, self.format.tail())
+
+    def gzipped(self) -> tuple[bytes, ...]:
+        """Return the whole exposition in pieces of one gzip member."""
+        rest = self.compressor.copy()
+        return self.compressed, rest.compress(self.format.tail()) + rest.flush()
+
+
+Pages = Mapping[Format, Page]
+
+
+class Renderer:
+    """Renders accounts, and remembers each account's lines until its status changes."""
+
+    def __init__(self) -> None:
+        self._shares: dict[str, tuple[AccountStatus, Share]] = {}
+        self.failed: frozenset[str] = frozenset()
+        """The accounts that could not be rendered; their previous lines remain."""
+
+    def render(self, accounts: Mapping[str, AccountStatus]) -> Pages:
+        """Return all formats of the exposition; an account that fails costs no other."""
+        shares: dict[str, tuple[AccountStatus, Share]] = {}
+        failed: set[str] = set()
+        for name, status in sorted(accounts.items()):
+            kept = self._shares.get(name)
+            if kept and kept[0] is status:
+                shares[name] = kept
+                continue
+            try:
+                shares[name] = status, dict(_account_lines(status))
+            except Exception:
+                failed.add(name)
+                if name not in self.failed:
+                    log.exception(
+                        "a defect, please report it: the account cannot be rendered",
+                        extra={"account": name},
+                    )
+                if kept:
+                    shares[name] = kept
+        self._shares, self.failed = shares, frozenset(failed)
+        lines = [_BUILD, *(share for _, share in shares.values())]
+        return {
+            format_: Page.of(format_, _pieces(format_, lines)) for format_ in (TEXT, OPENMETRICS)
+        }
+
+
+def _pieces(format_: Format, shares: Iterable[Share]) -> tuple[bytes, ...]:
+    shares = list(shares)
+    pieces = []
+    for metric in METRICS:
+        pieces.append(format_.header(metric).encode())
+        pieces += filter(None, (share.get(metric.name) for share in shares))
+    return tuple(pieces)
+
+
+def _account_lines(status: AccountStatus) -> Iterator[tuple[str, bytes]]:
+    """Yield the name of each metric and its lines for an account.
+
+    A metric at a time: joining all of them at once would keep a scrape waiting meanwhile.
+    """
+    snapshot = status.snapshot
+    for scope in SCOPES:
+        subjects = [
+            (_labels(scope.labels, values), subject)
+            for values, subject in scope.subjects(status, snapshot)
+        ]
+        for metric in scope.metrics:
+            yield metric.name, "".join(_lines(metric, subjects)).encode()
+
+
+def _lines(metric: Metric[S], subjects: Iterable[tuple[str, S]]) -> Iterator[str]:
+    for labels, subject in subjects:
+        for values, value in metric.samples(subject):
+            if value is not None:
+                extra = _labels(metric.labels, values) if values else ""
+                all_labels = f"{labels},{extra}" if labels and extra else labels or extra
+                yield f"{metric.name}{{{all_labels}}} {_number(value)}\n"
+
+
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    return ",".join(f'{name}="{escaped(value)}"' for name, value in zip(names, values, strict=True))
+
+
+def escaped(value: str) -> str:
+    """Return a label's value as it is written between quotes."""
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    """Spell a number so that a person can read it: sizes and times without an exponent."""
+    return str(int(value)) if abs(value) < EXACT and value == int(value) else repr(value)
+
+
+_BUILD = {BUILD.name: "".join(_lines(BUILD, [("", None)])).encode()}
