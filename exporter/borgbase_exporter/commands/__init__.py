@@ -1,0 +1,1 @@
+"""What the program does: serve, check, textfile, backfill."""

@@ -1,0 +1,111 @@
+"""From the command line to a command: settings, log, the simulated account."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from borgbase_exporter import settings
+from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.client import Client
+from borgbase_exporter.logs import Log
+from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.settings import Backfill, Check, Serve, SettingsError, Textfile
+from borgbase_exporter.tokens import GivenToken, OneToken, TokenSource
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "borgbase-exporter"
+Settings = Serve | Check | Textfile | Backfill
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the program; return its exit status."""
+    try:
+        given = settings.load(arguments, environment)
+    except SettingsError as error:
+        print_faults(error)
+        return 2
+    for_people = isinstance(given, Check | Backfill)
+    written = Log("error" if for_people else given.log.level, given.log.format)
+    for warning in given.warnings:
+        if for_people:
+            print(f"{PROGRAM}: {warning}", file=sys.stderr)  # noqa: T201  # for a person
+        else:
+            log.warning("%s", warning)
+    try:
+        with simulated(given) as real:
+            return _run(real)
+    finally:
+        written.flush()
+
+
+def _run(given: Settings) -> int:
+    # Each command is imported when it runs: nobody else waits for what it needs.
+    match given:
+        case Serve():
+            from borgbase_exporter.commands.serve import run as serve  # noqa: PLC0415
+
+            return serve(given)
+        case Check():
+            from borgbase_exporter.commands.check import run as check  # noqa: PLC0415
+
+            return check(given)
+        case Textfile():
+            from borgbase_exporter.commands.textfile import run as textfile  # noqa: PLC0415
+
+            return textfile(given)
+        case Backfill():
+            from borgbase_exporter.commands.backfill import run as backfill  # noqa: PLC0415
+
+            return backfill(given)
+
+
+def print_faults(error: SettingsError) -> None:
+    """Print all that is wrong with the configuration."""
+    count = len(error.faults)
+    title = "1 error" if count == 1 else f"{count} errors"
+    lines = [f"{PROGRAM}: {title} in the configuration", *(f"  {f}" for f in error.faults)]
+    if error.warnings:
+        lines += ["This may be the cause:", *(f"  {warning}" for warning in error.warnings)]
+    print(*lines, f"See {PROGRAM} --help.", sep="\n", file=sys.stderr)  # noqa: T201  # for a person
+
+
+@contextlib.contextmanager
+def simulated(given: Settings) -> Iterator[Settings]:
+    """With --demo, start the simulated account and return settings that use it."""
+    if not given.demo:
+        yield given
+        return
+    from borgbase_exporter.demo import SimulatedAccount, SimulatedApi  # noqa: PLC0415
+
+    account = SimulatedAccount()
+    with SimulatedApi([account]) as api:
+        log.warning("SIMULATED DATA: the account and its repos are invented, no token is used")
+        token = GivenToken("the simulated account", account.token)
+        yield replace(
+            given,
+            api=replace(given.api, url=api.url, proxy=None, ca_file=None),
+            tokens=OneToken(given.account, token),
+        )
+
+
+def make_poller(given: Settings, account: str, source: TokenSource) -> Poller:
+    """Return the poller of an account."""
+    serving = isinstance(given, Serve)
+    return Poller(
+        AccountStatus(
+            account,
+            {},
+            interval=given.poll.interval if serving else None,
+            simulated=given.demo,
+        ),
+        source,
+        Client(given.api),
+        [area for area in AREAS if area.name in given.collectors],
+        Schedule(given.poll.interval, given.poll.timeout, given.poll.max_age),
+    )

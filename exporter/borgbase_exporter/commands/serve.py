@@ -1,0 +1,171 @@
+"""`serve`: poll and serve until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+
+from borgbase_exporter.commands.main import make_poller
+from borgbase_exporter.metrics.exposition import Pages, Renderer
+from borgbase_exporter.polling.accounts import Accounts
+from borgbase_exporter.polling.board import Board, View
+from borgbase_exporter.settings import Serve, webfile
+from borgbase_exporter.settings.webfile import WebConfigError
+from borgbase_exporter.web.app import App
+from borgbase_exporter.web.page import StatusPage
+from borgbase_exporter.web.server import Server
+
+log = logging.getLogger(__name__)
+
+SWITCH_SECONDS = 0.0002
+"""How long a thread that computes may keep the interpreter from others: a large answer takes it a
+dozen times, and a poll that is being decoded and rendered would keep it for 5 ms each time."""
+
+
+class Exporter:
+    """What the exporter knows and does: the source of everything that is served."""
+
+    def __init__(self, settings: Serve) -> None:
+        assert settings.tokens  # noqa: S101  # missing with --demo only, and then filled in
+        self._renderer = Renderer()
+        self.board: Board[Pages] = Board(self._renderer.render, settings.poll.max_age)
+        self.accounts = Accounts(
+            settings.tokens, functools.partial(make_poller, settings), self.board
+        )
+
+    @property
+    def latest(self) -> View[Pages]:
+        """The newest view."""
+        return self.board.latest
+
+    async def view(self) -> View[Pages]:
+        """Return the newest view, in which nothing has expired."""
+        return await self.board.view()
+
+    def troubles(self) -> list[str]:
+        """Return in words what is wrong with the exporter itself."""
+        stuck = [f"account {name}: its polls hang or have ended" for name in self.accounts.stuck()]
+        failed = [
+            f"account {name}: its metrics cannot be rendered; the log has the details"
+            for name in sorted(self._renderer.failed)
+        ]
+        return stuck + failed
+
+
+def run(settings: Serve) -> int:
+    """Poll and serve until a signal ends it; return the exit status."""
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Serve) -> int:
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, hangup)):
+        loop.add_signal_handler(number, event.set)
+    exporter = Exporter(settings)
+    page = StatusPage(exporter, settings) if settings.web.status_page else None
+    app = App(exporter, settings.web, page)
+    try:
+        server = Server(app, settings.web)
+    except OSError as error:
+        where = ", ".join(map(str, settings.web.listen_addresses))
+        why = (error.strerror or str(error)).partition(" (")[0]
+        log.error("cannot listen on %s: %s; choose another --web.listen-address", where, why)  # noqa: TRY400  # the traceback says no more
+        return 1
+    await exporter.accounts.sync()  # before the first scrape, so that it finds every account
+    await exporter.board.refresh()
+    _settle()
+    serving = asyncio.create_task(server.serve())
+    tasks = [
+        asyncio.create_task(exporter.board.run()),
+        asyncio.create_task(exporter.accounts.run()),
+        asyncio.create_task(_reload(settings, app, server, exporter, hangup)),
+    ]
+    _announce(server, settings)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([serving, stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    ended = [task for task in (serving, *tasks) if task.done()]
+    if stop.is_set() or not ended:
+        log.info("stopping")
+        notify("STOPPING=1")
+        exporter.accounts.stop()
+        await server.stop()
+        return 0
+    log.error("a task of the exporter has ended by itself", exc_info=ended[0].exception())
+    return 1
+
+
+def _settle() -> None:
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # What the start has made stays for good; walking through it, a full collection of garbage
+    # would keep a scrape waiting for 20 ms.
+    gc.collect()
+    gc.freeze()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _announce(server: Server, settings: Serve) -> None:
+    for address in server.addresses:
+        log.info(
+            "listening",
+            extra={
+                "address": address,
+                "tls": bool(settings.web.config.tls),
+                "users": len(settings.web.config.users),
+            },
+        )
+    notify("READY=1")
+
+
+async def _reload(
+    settings: Serve, app: App, server: Server, exporter: Exporter, hangup: asyncio.Event
+) -> None:
+    """On each SIGHUP read the web configuration file again, and poll."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        log.debug("SIGHUP received")
+        if settings.web.config_file:
+            reconfigure(settings, app, server)
+        exporter.accounts.poll_now()
+
+
+def reconfigure(settings: Serve, app: App, server: Server) -> None:
+    """Read the web configuration file again; where it cannot be used, the last good one stays."""
+    assert settings.web.config_file  # noqa: S101  # the caller's condition
+    try:
+        web = webfile.read(settings.web.config_file)
+    except WebConfigError as error:
+        for fault in error.faults:
+            log.error("%s", fault)  # noqa: TRY400  # the traceback says no more
+        return
+    if settings.web.config.users and not web.users:
+        log.error(
+            "%s: no users any more; to serve without passwords restart the exporter",
+            settings.web.config_file,
+        )
+    elif server.configure(web.tls):
+        app.configure(web)
+        log.info("web configuration reloaded", extra={"file": str(settings.web.config_file)})
+    else:
+        log.error(
+            "%s: to turn TLS on or off restart the exporter; nothing has changed",
+            settings.web.config_file,
+        )
+
+
+def notify(state: str) -> None:
+    """Report a state to systemd, where it waits for one: sd_notify(3)."""
+    if path := os.environ.get("NOTIFY_SOCKET"):
+        address = f"\0{path[1:]}" if path.startswith("@") else path
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.sendto(state.encode(), address)

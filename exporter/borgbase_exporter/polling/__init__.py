@@ -1,0 +1,1 @@
+"""When BorgBase is asked, and what is known from its answers."""

@@ -1,0 +1,171 @@
+"""A task per account that has a token: poll, publish, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from borgbase_exporter.errors import TokenError
+from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.poller import Poller
+from borgbase_exporter.threads import in_thread
+from borgbase_exporter.tokens import AccountTokens, TokenFile, TokenSource
+
+log = logging.getLogger(__name__)
+
+RESCAN = 15.0
+"""Seconds between two looks at which accounts have a token."""
+GRACE = 30.0
+"""Seconds that a poll may be late before its account counts as stuck."""
+AT_ONCE = 128
+"""Polls under way at the same time; each takes two threads."""
+NO_THREAD_PAUSE = 5.0
+"""Seconds to wait where the system has no thread left for a poll."""
+
+
+class Board(Protocol):
+    """Where the accounts' statuses go."""
+
+    def put(self, status: AccountStatus) -> None:
+        """Note what is known of an account."""
+
+    def remove(self, account: str) -> None:
+        """Note that an account is gone."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """An account's poller and task; `due` is when it must have made progress."""
+
+    poller: Poller
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    due: float = float("inf")
+    task: asyncio.Task[None] | None = None
+
+
+class Accounts:
+    """Polls the accounts that have a token; `make` returns the poller of an account."""
+
+    def __init__(
+        self,
+        tokens: AccountTokens,
+        make: Callable[[str, TokenSource], Poller],
+        board: Board,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tokens = tokens
+        self._make = make
+        self._board = board
+        self._monotonic = monotonic
+        self._accounts: dict[str, _Account] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._complaint = ""
+        self._exposed: set[str] = set()
+        self._reported: frozenset[str] = frozenset()
+        self._no_threads = False
+
+    async def run(self) -> None:
+        """Look for accounts that come and go, until cancelled."""
+        while True:
+            await self.sync()
+            self.stuck()
+            await asyncio.sleep(RESCAN)
+
+    async def sync(self) -> None:
+        """Start polling new accounts, and stop polling those without a token."""
+        try:
+            sources, exposed = await in_thread("token folder", self._look)
+        except (TokenError, RuntimeError) as error:
+            self._complain(f"{error}; the known accounts are polled as before")
+            return
+        self._complain("" if sources else "no token files, so there is nothing to poll")
+        for name in self._accounts.keys() - sources.keys():
+            self._cancel(self._accounts.pop(name))
+            self._board.remove(name)
+            log.info("the account is gone", extra={"account": name})
+        for name in exposed - self._exposed:
+            origin = sources[name].origin
+            log.warning(
+                "%s can be read by other users; chmod 600 it", origin, extra={"account": name}
+            )
+        self._exposed = exposed
+        for name in sources.keys() - self._accounts.keys():
+            self._start(name, sources[name])
+
+    def _look(self) -> tuple[Mapping[str, TokenSource], set[str]]:
+        """Return the token sources by account, and the accounts whose file others can read."""
+        sources = self._tokens.sources()
+        return sources, {n for n, s in sources.items() if isinstance(s, TokenFile) and s.exposed}
+
+    def _start(self, name: str, source: TokenSource) -> None:
+        account = _Account(self._make(name, source))
+        self._accounts[name] = account
+        self._board.put(account.poller.status)
+        account.task = asyncio.create_task(self._poll(name, account), name=f"poll {name}")
+
+    async def _poll(self, name: str, account: _Account) -> None:
+        poller = account.poller
+        while True:
+            delay = NO_THREAD_PAUSE
+            async with self._turns:
+                account.due = self._monotonic() + poller.schedule.timeout + GRACE
+                account.wake.clear()
+                try:
+                    self._board.put(await in_thread(f"poll {name}", poller.poll))
+                    delay, self._no_threads = poller.delay, False
+                except RuntimeError as error:
+                    if "thread" not in str(error):
+                        raise
+                    if not self._no_threads:
+                        log.error("no thread left to poll with; trying again", exc_info=False)  # noqa: TRY400  # the traceback says no more
+                    self._no_threads = True
+            account.due = self._monotonic() + delay + GRACE
+            try:
+                async with asyncio.timeout(delay):
+                    await account.wake.wait()
+            except TimeoutError:
+                continue
+
+    def _complain(self, complaint: str) -> None:
+        if complaint and complaint != self._complaint:
+            log.warning("%s", complaint)
+        self._complaint = complaint
+
+    def poll_now(self) -> None:
+        """Poll every account at once, or again after a poll under way."""
+        for account in self._accounts.values():
+            account.wake.set()
+
+    def stop(self) -> None:
+        """Stop polling; threads under way end with the process."""
+        for account in self._accounts.values():
+            self._cancel(account)
+
+    @staticmethod
+    def _cancel(account: _Account) -> None:
+        if account.task:
+            account.task.cancel()
+
+    def stuck(self) -> list[str]:
+        """Return the accounts whose polls have ended or hang; log each when that begins."""
+        now = self._monotonic()
+        stuck = [
+            name
+            for name, account in self._accounts.items()
+            if now > account.due or (account.task and account.task.done())
+        ]
+        for name in set(stuck) - self._reported:
+            task = self._accounts[name].task
+            error = task.exception() if task and task.done() and not task.cancelled() else None
+            log.error(
+                "the polls of the account hang or have ended",
+                exc_info=error,
+                extra={"account": name},
+            )
+        self._reported = frozenset(stuck)
+        return stuck

@@ -1,0 +1,249 @@
+"""One poll of one account: ask each area of the API, note the outcome, decide when to ask next."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from borgbase_exporter.api.areas import Area, Collected
+from borgbase_exporter.api.client import Client
+from borgbase_exporter.errors import REASONS, InternalError, PollError, TokenError
+from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure, RepoList
+from borgbase_exporter.text import count, span
+from borgbase_exporter.tokens import TokenSource, expiration
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF = 30.0
+JITTER = 0.1
+DRIFT_MEMORY = 86_400.0
+"""Seconds after which a field that was missing is asked for again."""
+RESERVE = 0.05
+"""The share of a poll's time that is kept for each collector still to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How often to poll, how long a poll may take, how long values are shown; seconds."""
+
+    interval: float
+    timeout: float
+    max_age: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A query without a usable answer, without the exception, which would keep frames alive."""
+
+    failure: Failure
+    retry_after: float = 0.0
+
+    @classmethod
+    def of(cls, error: PollError) -> _Failed:
+        return cls(Failure(error.reason, str(error)), error.retry_after or 0.0)
+
+
+Outcome = Collected | _Failed
+
+
+def _spread() -> float:
+    return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # spreads load, guards nothing
+
+
+class Poller:
+    """Polls one account; `status` is what is known of it, `delay` the seconds to the next poll."""
+
+    def __init__(
+        self,
+        status: AccountStatus,
+        source: TokenSource,
+        client: Client,
+        areas: Sequence[Area],
+        schedule: Schedule,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = _spread,
+    ) -> None:
+        self.source = source
+        self.schedule = schedule
+        self.delay = 0.0
+        self._client = client
+        self._areas = areas
+        self._clock = clock
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._token: str | None = None
+        self._failures_in_a_row = 0
+        unknown = CollectorStatus(failures=dict.fromkeys(REASONS, 0))
+        self.status = replace(
+            status,
+            collectors={area.name: status.collectors.get(area.name, unknown) for area in areas},
+        )
+
+    def poll(self) -> AccountStatus:
+        """Poll once, within the schedule's timeout, and return what is known then."""
+        begun = self._monotonic()
+        # An old part may have come from the future, before the clock was set back.
+        self.status = self.status.as_of(self._clock(), self.schedule.max_age)
+        before = self.status.collectors
+        token_error = self._read_token()
+        known = {name: _known_missing(c, self._clock()) for name, c in before.items()}
+        outcomes = self._ask_all(known, begun + self.schedule.timeout, token_error)
+        duration = self._monotonic() - begun
+        now = self._clock()
+        collectors = {n: _after(c, outcomes[n], known[n], now) for n, c in before.items()}
+        if token_error and self._token:
+            # The old token served, but whoever rotates it should see that the new one does not.
+            failure = Failure(token_error.reason, str(token_error))
+            collectors = {name: _counted(c, failure) for name, c in collectors.items()}
+        status = replace(
+            self.status,
+            collectors=collectors,
+            polls=self.status.polls + 1,
+            last_poll=now,
+            duration=duration,
+            token_problem=str(token_error or ""),
+            token_expires=expiration(self._token) if self._token else None,
+        )
+        self.delay = self._next_delay(outcomes.values(), duration, up=status.up)
+        status = replace(
+            status,
+            next_poll=now + self.delay,
+            last_success=now if status.up else status.last_success,
+        )
+        self._log_changes(self.status, status)
+        self.status = status
+        return status
+
+    def _read_token(self) -> TokenError | None:
+        """Read the token again; where that fails, log it once, and use the old one."""
+        try:
+            self._token = self.source.read()
+        except TokenError as error:
+            if self._token and str(error) != self.status.token_problem:
+                log.warning("%s; the token read before remains in use", error, extra=self._extra)
+            return error.with_traceback(None)
+        return None
+
+    def _ask_all(
+        self, known: Mapping[str, frozenset[str]], ends: float, token_error: TokenError | None
+    ) -> dict[str, Outcome]:
+        if self._token is None:
+            failed = _Failed.of(token_error or TokenError("no token"))
+            return {area.name: failed for area in self._areas}
+        outcomes: dict[str, Outcome] = {}
+        for to_come, area in zip(reversed(range(len(self._areas))), self._areas, strict=True):
+            reserve = RESERVE * self.schedule.timeout * to_come
+            seconds = ends - self._monotonic() - reserve
+            outcomes[area.name] = self._ask(area, self._token, known[area.name], seconds)
+        return outcomes
+
+    def _ask(self, area: Area, token: str, missing: frozenset[str], seconds: float) -> Outcome:
+        try:
+            return area.collect(self._client, token, missing, seconds=seconds)
+        except PollError as error:
+            return _Failed.of(error)
+        except Exception:
+            log.exception("a defect, please report it", extra=self._extra)
+            return _Failed.of(InternalError("a defect of the exporter; its log has the details"))
+
+    def _next_delay(self, outcomes: Iterable[Outcome], duration: float, *, up: bool) -> float:
+        interval = self.schedule.interval
+        asked = max((o.retry_after for o in outcomes if isinstance(o, _Failed)), default=0.0)
+        if up:
+            self._failures_in_a_row = 0
+            # From the start of this poll to the start of the next, so that nothing drifts.
+            delay = max(0.0, interval * self._jitter() - duration)
+        else:
+            backoff = FIRST_BACKOFF * 2.0 ** min(self._failures_in_a_row, 16)
+            self._failures_in_a_row += 1
+            delay = min(backoff, interval) * self._jitter()
+        return max(delay, min(asked, interval))
+
+    def _log_changes(self, before: AccountStatus, after: AccountStatus) -> None:
+        """Log each failure when it begins and when it ends, not every time, a line per cause."""
+        begun: dict[Failure, list[str]] = {}
+        recovered = []
+        for name, now in after.collectors.items():
+            earlier = before.collectors[name]
+            extra = self._extra | {"collector": name}
+            if now.failure and now.failure != earlier.failure:
+                begun.setdefault(now.failure, []).append(name)
+            elif earlier.failure and not now.failure:
+                recovered.append(name)
+            if now.gaps - earlier.gaps:
+                fields = ", ".join(sorted(now.gaps - earlier.gaps))
+                log.warning("the API no longer has %s", fields, extra=extra)
+            if now.skipped and now.skipped != earlier.skipped:
+                log.warning("%d entries cannot be read", now.skipped, extra=extra)
+            if now.fields_skipped and now.fields_skipped != earlier.fields_skipped:
+                log.warning("%d fields cannot be read", now.fields_skipped, extra=extra)
+        retry = f"in {span(self.delay)}"
+        for failure, names in begun.items():
+            extra = {"collector": ",".join(names), "reason": failure.reason, "next_poll": retry}
+            log.warning("%s", failure.message, extra=self._extra | extra)
+        if recovered:
+            log.info("works again", extra=self._extra | {"collector": ",".join(recovered)})
+        permission = after.token_permission
+        if permission not in {None, "read_only", before.token_permission}:
+            log.warning("the token is %s; a read-only one is enough", permission, extra=self._extra)
+        self._log_summary(after)
+
+    def _log_summary(self, status: AccountStatus) -> None:
+        repos = status.snapshot.repos
+        found = count(len(repos.repos), "repo") if isinstance(repos, RepoList) else "no repo list"
+        if status.polls == 1 and all(c.success for c in status.collectors.values()):
+            log.info("the first poll succeeded: %s", found, extra=self._extra)
+        log.debug(
+            "polled",
+            extra=self._extra
+            | {
+                "up": status.up,
+                "found": found,
+                "seconds": f"{status.duration or 0:.3f}",
+                "next_poll": f"in {span(self.delay)}",
+            },
+        )
+
+    @property
+    def _extra(self) -> dict[str, str | bool]:
+        return {"account": self.status.name}
+
+
+def _known_missing(status: CollectorStatus, now: float) -> frozenset[str]:
+    """Return the fields not to ask for: those that were missing less than a day ago."""
+    since = status.missing_since
+    return frozenset() if since is None or now - since >= DRIFT_MEMORY else status.missing
+
+
+def _after(
+    before: CollectorStatus, outcome: Outcome, known: frozenset[str], now: float
+) -> CollectorStatus:
+    """Return what a collector's status becomes by the outcome of a poll."""
+    if isinstance(outcome, _Failed):
+        failed = replace(
+            before, success=False, skipped=0, fields_skipped=0, failure=outcome.failure
+        )
+        return _counted(failed, outcome.failure)
+    status = CollectorStatus(
+        part=outcome.part,
+        taken=now,
+        success=outcome.whole,
+        failure=outcome.failure,
+        failures=before.failures,
+        skipped=outcome.skipped,
+        fields_skipped=outcome.fields_skipped,
+        gaps=outcome.gaps,
+        missing=outcome.missing,
+        missing_since=before.missing_since if outcome.missing == known else now,
+    )
+    return _counted(status, outcome.failure) if outcome.failure else status
+
+
+def _counted(status: CollectorStatus, failure: Failure) -> CollectorStatus:
+    so_far = status.failures.get(failure.reason, 0)
+    return replace(status, failures={**status.failures, failure.reason: so_far + 1})
