@@ -1,0 +1,196 @@
+"""The repos of the account: twelve with a character, any number without, and their troubles."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import ceil, inf
+from typing import Any
+from zlib import crc32
+
+from borgbase_exporter.demo.curves import DAY, GB, Curve
+
+
+class Trouble(StrEnum):
+    """What can be wrong with an account; without it the same repo or token is well."""
+
+    QUOTA_NEARLY_FULL = "quota-nearly-full"
+    """postgres-prod uses about 97 % of its quota."""
+    QUOTA_FILLING = "quota-filling"
+    """mail.example.org has been growing for 20 days and is full in about 10."""
+    SILENT = "silent"
+    """gitea last wrote 2.5 times its alertDays before the start."""
+    NEVER_USED = "never-used"
+    """new-server was created 10 days before the start and never written to."""
+    SUBSCRIPTION_ENDING = "subscription-ending"
+    """It ends 9 days after the start and does not renew itself."""
+    TOKEN_EXPIRING = "token-expiring"  # noqa: S105  # names a trouble, opens nothing
+    """The full-access token "terraform" expires 6 days after the start."""
+    OVERAGE = "overage"
+    """The plan includes 10 % less than what is stored at the start."""
+
+
+SERVERS = (
+    "eu-north-1.repo.example",
+    "eu-central-7.repo.example",
+    "us-east-2.repo.example",
+    "us-west-4.repo.example",
+    "eu-dedicated-3.repo.example",
+)
+
+LAPTOP, NAS, DEPLOY, YUBIKEY = "311", "402", "577", "698"
+SSH_KEYS = {  # id: name, days from its addition to the start
+    LAPTOP: ("anna@laptop", 600),
+    NAS: ("nas", 720),
+    DEPLOY: ("deploy key (all servers)", 650),
+    YUBIKEY: ("yubikey in the safe", 200),  # in no repo: never used
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repo:
+    """A repo, its fields named like the API's. Sizes in bytes, times in Unix seconds."""
+
+    id: str
+    name: str
+    curve: Curve
+    shifts: tuple[tuple[float, float], ...] = ()
+    """(moment, bytes): what is added to the curve from a moment on, in order of time."""
+    deleted: float = inf
+    server: str = "eu-central-7.repo.example"
+    quota: int = 0
+    quota_enabled: bool = False
+    alert_days: int = 2
+    format: str | None = "borg1"
+    borg_version: str = "V_1_4_X"
+    append_only: bool = False
+    append_only_keys: tuple[str, ...] | None = ()
+    full_access_keys: tuple[str, ...] | None = (DEPLOY,)
+    rsync_keys: tuple[str, ...] | None = None
+    access_mode: str = "ssh"
+    sftp_enabled: bool = False
+    encryption: str = "repokey-blake2"
+    compaction_enabled: bool = True
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The ids of the SSH keys that write to it."""
+        return (self.full_access_keys or ()) + (self.append_only_keys or ())
+
+    def exists(self, now: float) -> bool:
+        """Return whether the repo is there at this moment."""
+        return self.curve.born <= now < self.deleted
+
+    def usage(self, now: float) -> int:
+        """Return the bytes stored at this moment, 0 when the repo is not there."""
+        if not self.exists(now):
+            return 0
+        size = self.curve.size(now)
+        if self.shifts:
+            size += next((bytes_ for moment, bytes_ in reversed(self.shifts) if moment <= now), 0)
+        return max(0, round(size))
+
+    def last_write(self, now: float) -> float | None:
+        """Return the time of the last write up to this moment, None when there was none."""
+        writes = [moment for moment, _ in self.shifts if moment <= now]
+        if number := self.curve.writes(now):
+            writes.append(self.curve.written(number))
+        return max(writes, default=None)
+
+
+@dataclass(frozen=True)
+class _Role:
+    """How a repo begins; sizes in GB, age in days."""
+
+    name: str
+    age: int
+    plateau: float
+    growth: float = 0
+    churn: float = 0
+    every: int = 1
+    quota: int = 0
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+_EU_NORTH, _, _US_EAST, _US_WEST, _DEDICATED = ({"server": host} for host in SERVERS)
+_HTTPS: dict[str, Any] = {"access_mode": "https", "compaction_enabled": False}
+_HTTPS |= {"full_access_keys": (), "append_only_keys": None}
+_RESTIC = {**_HTTPS, "format": "restic", "encryption": "restic"}
+_VYKAR = {**_HTTPS, "format": "vykar", "encryption": "aes256-gcm"}
+_BORG2 = {"format": "borg2", "borg_version": "V_2_0_X", "encryption": "repokey-aes-ocb"}
+_APPEND_ONLY = {"append_only": True, "full_access_keys": ()}
+_NAS = {**_APPEND_ONLY, "append_only_keys": (NAS,), "rsync_keys": (NAS,), "sftp_enabled": True}
+_AUDIT = {**_APPEND_ONLY, "append_only_keys": (DEPLOY,), "compaction_enabled": False}
+_OLD_BORG = {"alert_days": 0, "borg_version": "V_1_1_X", "encryption": "none"}
+_LAPTOP = {"full_access_keys": (LAPTOP,), "alert_days": 3, "borg_version": "V_1_2_X"}
+_HOME = {"full_access_keys": (NAS, DEPLOY)}
+
+# The repos with troubles come first, so that small accounts have them too.
+_ROLES = (
+    _Role("laptop-anna", 520, 180, churn=1.2, quota=500, fields=_LAPTOP),
+    _Role("postgres-prod", 410, 230, churn=2, quota=400, fields=_BORG2 | _DEDICATED),
+    _Role("mail.example.org", 300, 93, churn=0.3, quota=300),
+    _Role("gitea", 640, 22, growth=0.01, fields={"alert_days": 4} | _US_EAST),
+    _Role("new-server", 10, 3, churn=0.05, quota=100, fields=_BORG2 | {"borg_version": "LATEST"}),
+    _Role("nas-photos", 700, 1150, growth=0.4, fields=_NAS | _EU_NORTH),
+    _Role("audit logs", 365, 8, growth=0.12, fields=_AUDIT),
+    _Role("k8s-etcd", 210, 16, churn=0.1, quota=50, fields=_VYKAR | _US_WEST),
+    _Role('web "staging"', 150, 12, churn=0.08, fields=_OLD_BORG),
+    _Role("Zoë's phone 📱", 95, 24, growth=0.02, fields=_RESTIC | {"alert_days": 0}),
+    _Role("video-archive", 725, 1850, growth=0.05, every=7, fields=_RESTIC | {"alert_days": 15}),
+    _Role("homeassistant", 60, 1.2, churn=0.01, quota=5, fields=_HOME),
+)
+
+
+def cast(seed: int, index: int, start: float, troubles: Collection[Trouble]) -> Repo:
+    """Return an account's repo number `index`, as it is for this seed and start."""
+    rng = random.Random(f"{seed}/{index}")  # noqa: S311  # variety, not secrecy
+    role = _ROLES[index] if index < len(_ROLES) else _extra(index, rng)
+    born = start - role.age * DAY - rng.random() * 3600
+    clock_time = rng.randrange(21_600) + rng.choice((0.0, 0.123456))  # in the night, UTC
+    scale = GB * rng.uniform(0.95, 1.05)
+    curve = Curve(
+        born=born,
+        first=clock_time + DAY * ceil((born - clock_time) / DAY),
+        every=role.every,
+        plateau=role.plateau * scale,
+        growth=role.growth * scale,
+        churn=role.churn * scale,
+        phase=rng.random(),
+    )
+    repo = Repo(id=repo_id(seed, index), name=role.name, curve=curve, **role.fields)
+    repo = replace(repo, quota=role.quota * GB, quota_enabled=role.quota > 0)
+    trouble, change = _trouble(repo, start)
+    return replace(repo, curve=replace(curve, **change)) if trouble in troubles else repo
+
+
+def repo_id(seed: int, index: int) -> str:
+    """Return the id of an account's repo number `index`; no two are equal."""
+    return f"{(crc32(str(seed).encode()) + index * 2_654_435_761) % 2**32:08x}"
+
+
+def _trouble(repo: Repo, start: float) -> tuple[Trouble | None, dict[str, Any]]:
+    """Return the trouble that a repo can have, and what that changes of its curve."""
+    match repo.name:
+        case "postgres-prod":
+            change = {"plateau": 0.967 * repo.quota, "churn": 0.001 * repo.quota}
+            return Trouble.QUOTA_NEARLY_FULL, change
+        case "mail.example.org":
+            surge = {"surge": 0.023 * repo.quota, "surge_from": start - 20 * DAY}
+            return Trouble.QUOTA_FILLING, surge | {"ceiling": repo.quota}
+        case "gitea":
+            return Trouble.SILENT, {"last": start - 2.5 * repo.alert_days * DAY}
+        case "new-server":
+            return Trouble.NEVER_USED, {"first": inf}
+    return None, {}
+
+
+def _extra(index: int, rng: random.Random) -> _Role:
+    """Return a generated role; it is young, which keeps sums over the history cheap."""
+    plateau = round(10 ** rng.uniform(0, 2.3), 1)
+    fields = {**rng.choice((_RESTIC, _BORG2, _VYKAR, {})), "server": rng.choice(SERVERS)}
+    quota = rng.choice((0, round(2 * plateau) + 1))
+    name, age = f"host-{index + 1:04}", rng.randrange(35, 65)
+    return _Role(name, age, plateau, churn=plateau / 200, quota=quota, fields=fields)
