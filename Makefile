@@ -1,16 +1,17 @@
 # Two commands are enough: `make run` and `make test`. Both make what they need in .venv.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
-export PYTHONPATH := exporter
+PYTEST := $(BIN)/python -m pytest
 
 # Without a token, the built-in simulated account stands in for BorgBase.
 DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR)$(findstring --token,$(ARGS)),,--demo)
 
-.PHONY: run stack check test lint format docs previews screenshots bench soak lock clean
+.PHONY: run stack check test test-go quick lint format docs screenshots chart bench soak lock clean
+run stack check docs screenshots bench soak: export PYTHONPATH := exporter
 
-run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" hands it flags
+run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" passes flags
 	@exec $(BIN)/python -m borgbase_exporter serve $(DEMO) $(ARGS)
 
 stack: .venv/dev.stamp  ## the exporter with Prometheus and Alertmanager, without containers
@@ -19,52 +20,59 @@ stack: .venv/dev.stamp  ## the exporter with Prometheus and Alertmanager, withou
 check: .venv/runtime.stamp  ## poll once and print what was found
 	@exec $(BIN)/python -m borgbase_exporter check $(DEMO) $(ARGS)
 
-test: .venv/dev.stamp  ## run all the tests, on all cores; ARGS="-k decode" hands pytest options
+test: .venv/dev.stamp  ## all tests that need Python and Debian's packages; ARGS=tests/api runs those alone, without coverage
+ifdef ARGS
+	$(PYTEST) $(ARGS)
+else
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN)/python -m coverage run -m pytest --numprocesses=auto --dist=loadfile -m "not go"
 	@$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
+endif
+
+test-go: .venv/dev.stamp  ## the tests that need Go: chart, compose file and workflows
+	$(PYTEST) -m go $(ARGS)
+
+quick: .venv/dev.stamp  ## the tests for between two changes: those without external programs
+	$(PYTEST) --quiet --numprocesses=auto -m "not programs and not go and not slow" $(ARGS)
 
 lint: .venv/dev.stamp  ## linters and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: .venv/dev.stamp
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
-docs: .venv/runtime.stamp  ## write the pages that are generated from the code
+docs: .venv/runtime.stamp  ## write the pages and dashboards that are generated from the code
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m dashboards.generate
-
-previews: .venv/dev.stamp requirements-preview.txt  ## draw the dashboards for docs/
-	$(PIP) -r requirements-preview.txt
-	$(BIN)/python -m dashboards.preview
 
 screenshots: .venv/dev.stamp  ## take the pictures of the status page for docs/
 	$(BIN)/python -m tests.browser.screenshots
 
 bench: .venv/dev.stamp  ## measure scrapes and polls against other exporters, in one run
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m bench $(ARGS)
 
 soak: .venv/dev.stamp  ## minutes of random faults and scrapes; ARGS="--minutes 3"
-	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m bench.soak $(ARGS)
 
-# Spelt with = signs: Renovate reads the commands from the files' headers, and understands no others.
+# Written with = signs: Renovate reads the commands from the files' headers and expects these.
 LOCK := uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml
-lock:  ## renew the locked versions; needs uv
+lock:  ## update the locked versions; needs uv
 	$(LOCK) --output-file=requirements.txt
 	$(LOCK) --group=dev --constraint=requirements.txt --output-file=requirements-dev.txt
-	$(LOCK) --group=preview --constraint=requirements-dev.txt --output-file=requirements-preview.txt
 
 clean:
 	rm -rf .venv .cache .coverage* htmlcov dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/bin/python:
+# venv makes pip last: without it, .venv is what an earlier failure left, and is made anew.
+.venv/bin/pip:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot create a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
-.venv/runtime.stamp: requirements.txt | .venv/bin/python
+.venv/runtime.stamp: requirements.txt | .venv/bin/pip
 	$(PIP) -r requirements.txt
 	@touch $@
 

@@ -1,5 +1,52 @@
-"""What holds for all tests."""
+"""Hooks of all tests: the watch over the planted token, and what a test needs beyond Python."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
+
+import pytest
 
 from tests.canary import pytest_runtest_makereport
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_collection_modifyitems", "pytest_runtest_makereport"]
+
+MARKERS = {"tests.programs": "programs", "tests.gotools": "go"}
+"""By the module that fetches or builds external programs, the marker of the tests that use it."""
+
+# `nohup` and `&` in a script ignore SIGINT, and the processes under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test whose module, or a fixture's module, uses external programs."""
+    for item in items:
+        for name in {name for module in _modules(item) for name in _used(module)}:
+            if name in MARKERS:
+                item.add_marker(MARKERS[name])
+
+
+def _modules(item: pytest.Item) -> Iterator[str]:
+    """Yield the modules of a test and of its fixtures."""
+    if isinstance(item, pytest.Function):
+        yield item.function.__module__
+        for definitions in item._fixtureinfo.name2fixturedefs.values():
+            yield from (definition.func.__module__ for definition in definitions)
+
+
+@cache
+def _used(name: str) -> frozenset[str]:
+    """Return the modules of the tests that a module of the tests uses, itself included."""
+    found, pending = set[str](), [name]
+    while pending:
+        current = pending.pop()
+        if current.startswith("tests.") and current != __name__ and current not in found:
+            found.add(current)
+            for value in vars(sys.modules[current]).values():
+                where = "__name__" if isinstance(value, ModuleType) else "__module__"
+                if (used := getattr(value, where, None)) in sys.modules:
+                    pending.append(used)
+    return frozenset(found)
