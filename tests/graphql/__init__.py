@@ -1,0 +1,8 @@
+"""BorgBase's API as documented: a real GraphQL server over the answers of simulated accounts."""
+
+from __future__ import annotations
+
+from tests.graphql.schema import Drift, Edition, load_schema
+from tests.graphql.server import GraphQLApi, Request, root
+
+__all__ = ["Drift", "Edition", "GraphQLApi", "Request", "load_schema", "root"]

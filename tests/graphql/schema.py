@@ -1,0 +1,128 @@
+"""The GraphQL schema, as documented or drifted from that, and the execution of queries on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
+    execute_sync,
+    parse,
+    validate,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How a schema differs from the documented one, its fields written like `RepoType.quota`.
+
+    ValueError when a field is not in the documented schema.
+    """
+
+    without: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """New names without their type; a size in `Gb` renamed to one without is converted to MB."""
+    broken: frozenset[str] = frozenset()
+    """Fields whose resolvers raise."""
+    nulls: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """The indices of the entries that are null in a list."""
+
+    def __post_init__(self) -> None:
+        named = {*self.without, *self.renamed, *self.broken, *self.nulls}
+        if unknown := named - _documented_fields():
+            raise ValueError(f"not in the documented schema: {', '.join(sorted(unknown))}")
+
+
+class Edition:
+    """The schema with a drift, ready to answer queries; it never changes."""
+
+    def __init__(self, drift: Drift | None = None) -> None:
+        self.drift = drift or Drift()
+        self._schema = _drifted(self.drift)
+        self._compiled = lru_cache(maxsize=256)(self._compile)
+
+    def execute(self, query: str, root: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a query; without `data` when it cannot be executed at all."""
+        document, errors = self._compiled(query)
+        if document:
+            result = execute_sync(self._schema, document, root)
+            errors = result.errors or []
+            if result.data is not None or any(error.path for error in errors):
+                return dict(result.formatted)
+        return {"errors": [error.formatted for error in errors]}
+
+    def _compile(self, query: str) -> tuple[DocumentNode | None, list[GraphQLError]]:
+        try:
+            document = parse(query)
+        except GraphQLError as error:
+            return None, [error]
+        errors = validate(self._schema, document)
+        return (None if errors else document), errors
+
+
+def load_schema() -> GraphQLSchema:
+    """Build the documented schema."""
+    return build_schema(Path(__file__).with_name("schema.graphql").read_text("utf-8"))
+
+
+@cache
+def _documented_fields() -> frozenset[str]:
+    types = _types(load_schema())
+    return frozenset(f"{type_.name}.{name}" for type_ in types for name in type_.fields)
+
+
+def _types(schema: GraphQLSchema) -> list[GraphQLObjectType]:
+    return [
+        type_
+        for type_ in schema.type_map.values()
+        if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__")
+    ]
+
+
+def _drifted(drift: Drift) -> GraphQLSchema:
+    schema = load_schema()
+    for type_ in _types(schema):
+        for name, field_ in tuple(type_.fields.items()):
+            coordinate = f"{type_.name}.{name}"
+            for argument, definition in field_.args.items():
+                definition.out_name = re.sub("([A-Z])", r"_\1", argument).lower()
+            new_name = drift.renamed.get(coordinate, name)
+            gaps = drift.nulls.get(coordinate, frozenset())
+            if coordinate in drift.broken:
+                field_.resolve = _fail
+            elif new_name != name or gaps:
+                to_mb = name.endswith("Gb") and not new_name.endswith("Gb")
+                field_.resolve = partial(_resolve, name, 1000 if to_mb else 1, gaps)
+            del type_.fields[name]
+            if coordinate not in drift.without:
+                type_.fields[new_name] = field_
+    return schema
+
+
+def _fail(_source: Any, _info: Any, **_args: Any) -> None:
+    raise RuntimeError("Something went wrong")
+
+
+def _resolve(
+    name: str,
+    factor: int,
+    gaps: Collection[int],
+    source: Mapping[str, Any],
+    info: Any,
+    **args: Any,
+) -> Any:
+    value = source[name]
+    if callable(value):
+        value = value(info, **args)
+    if gaps:
+        return [None if index in gaps else entry for index, entry in enumerate(value)]
+    return value if value is None or factor == 1 else value * factor

@@ -1,0 +1,139 @@
+"""The GraphQL server: queries are executed by graphql-core, and the schema drifts on request."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any
+
+from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
+from borgbase_exporter.demo.answers import DENIED, JSON, Moment
+from tests.graphql.schema import Drift, Edition
+
+OLDER_PLAN = {"PlanType.maxSizeGb": "maxSize", "PlanType.includedGb": "includedSize"}
+"""The renaming by which plans have the sizes that they had before."""
+
+_ALLOWED: dict[str | None, Collection[str]] = {None: (), "CO": ("repoList", "sshList")}
+_REQUESTS_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GraphQL request that arrived."""
+
+    query: str
+    operation: str | None
+    token: str | None
+    """The name of the token, never its secret; None without a valid one."""
+    time: float
+    """By the clock of the token's account, or of the first one."""
+
+
+class GraphQLApi(SimulatedApi):
+    """Like SimulatedApi, but for any query. Fields are written like `RepoType.quota`.
+
+    Those `without` are missing from the schema, those `renamed` have another name there.
+    ValueError for fields that are not documented.
+    """
+
+    def __init__(
+        self,
+        accounts: Sequence[SimulatedAccount],
+        *,
+        without: Collection[str] = (),
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(accounts)
+        self._lock = threading.Lock()
+        self._edition = Edition(Drift(without=frozenset(without), renamed=renamed or {}))
+        self._requests: deque[Request] = deque(maxlen=_REQUESTS_KEPT)
+
+    @property
+    def requests(self) -> list[Request]:
+        """The GraphQL requests so far, valid or not (the last 10 000), oldest first."""
+        with self._lock:
+            return list(self._requests)
+
+    def drop_field(self, field: str) -> None:
+        """Remove a field from the schema."""
+        self._drift(lambda drift: {"without": drift.without | {field}})
+
+    def restore_field(self, field: str) -> None:
+        """Put a field back into the schema."""
+        self._drift(lambda drift: {"without": drift.without - {field}})
+
+    def break_resolver(self, field: str) -> None:
+        """Make a field fail: null with an error, or what that does to its non-null parents."""
+        self._drift(lambda drift: {"broken": drift.broken | {field}})
+
+    def mend_resolver(self, field: str) -> None:
+        """Make a field work again."""
+        self._drift(lambda drift: {"broken": drift.broken - {field}})
+
+    def null_entries(self, field: str, indices: Collection[int]) -> None:
+        """Put nulls in place of these entries of a root field's list."""
+        gaps = {f"Query.{field}": frozenset(indices)}
+        self._drift(lambda drift: {"nulls": {**drift.nulls, **gaps}})
+
+    def _drift(self, change: Callable[[Drift], dict[str, Any]]) -> None:
+        with self._lock:
+            drift = self._edition.drift
+            self._edition = Edition(replace(drift, **change(drift)))
+
+    def reply(self, body: bytes, secret: str) -> tuple[int, JSON]:
+        """Answer a request with an HTTP status and JSON."""
+        query = json.loads(body)["query"]
+        account, token = self.authenticate(secret)
+        moment = account.moment()
+        name = next(iter(re.findall(r"^\s*query\s+(\w+)", query)), None)
+        with self._lock:
+            sender = token.name if token else None
+            self._requests.append(Request(query, name, sender, moment.now))
+            edition = self._edition
+        answer = edition.execute(query, root(moment, token.permission if token else None))
+        return (HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST), answer
+
+
+def root(moment: Moment, permission: str | None) -> JSON:
+    """Return what answers the root fields, as far as a token's permission (or none) allows."""
+    answers: dict[str, Callable[..., Any]] = {
+        "repoList": lambda: [_repo(repo) for repo in moment.repo_list()],
+        "repoUsageList": moment.usage,
+        "sshList": lambda: [key | {"keyData": "SIMULATED-KEY-DATA"} for key in moment.ssh_list()],
+        "me": lambda: _me(moment),
+        "overageList": moment.bill,
+        "accruedOverage": moment.accrued_overage,
+    }
+    allowed = _ALLOWED.get(permission, answers)
+    return {"isAuthenticated": permission is not None} | {
+        field: _resolver(answer if field in allowed else _deny) for field, answer in answers.items()
+    }
+
+
+def _resolver(answer: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda _info, **arguments: answer(**arguments)
+
+
+def _deny(**_arguments: Any) -> None:
+    raise PermissionError(DENIED)
+
+
+def _repo(repo: JSON) -> JSON:
+    """Add what no query may ever select."""
+    id_, restic, vykar = repo["id"], repo["format"] == "restic", repo["format"] == "vykar"
+    secrets = {
+        "htpasswd": f"{id_}:SIMULATED-HTPASSWD" if restic else None,
+        "vgerToken": f"SIMULATED-VGER-TOKEN-{id_}" if vykar else None,
+    }
+    return repo | secrets
+
+
+def _me(moment: Moment) -> JSON:
+    private = {"email": "anna@simulated.example", "password": "SIMULATED-PASSWORD-HASH"}
+    tokens = {"jwttokenSet": moment.api_tokens(), "sshKeyCount": len(moment.ssh_list())}
+    return moment.me() | tokens | private | {"address": "1 Simulated Street"}
