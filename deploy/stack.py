@@ -2,10 +2,10 @@
 
     python -m deploy.stack [--impatient] [--prometheus-port 9091 …] [flags of borgbase-exporter …]
 
-The exporter, Prometheus and Alertmanager with the configuration files of this folder, and Grafana
-if there is one on PATH, each on 127.0.0.1. Prometheus and Alertmanager come from PATH, or are
-Debian's, fetched by tests/programs.py. Data and logs stay in `.cache/stack`. Alerts are told when
-they begin to fire and when they end. Ctrl-C ends all of it.
+Runs the exporter, Prometheus and Alertmanager with the configuration files of this folder, and
+Grafana if it is on PATH, each on 127.0.0.1. Prometheus and Alertmanager come from PATH or from
+Debian's packages (tests/programs.py). Data and logs stay in `.cache/stack`. Alerts are printed when
+they begin to fire and when they end. Ctrl-C stops everything.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from http import HTTPStatus
 from math import inf
 from pathlib import Path
 
-from borgbase_exporter.text import redacted
+from borgbase_exporter.text import printable
 from tests.programs import UnavailableError, program, root
 
 DEPLOY = Path(__file__).resolve().parent
@@ -36,22 +36,32 @@ PROJECT = DEPLOY.parent
 DASHBOARDS = "/var/lib/grafana/dashboards/borgbase"
 """Where deploy/grafana looks for the dashboards."""
 PATIENCE = 60.0
-"""Seconds for programs to answer after their start, and to end after they were asked to."""
-LOOK_SECONDS = 0.1
-"""Between two looks at whether all programs still run."""
-NEWS_SECONDS = 3.0
-"""Between two looks at which alerts fire."""
+"""Seconds in which a program has to answer after its start, and to end after SIGTERM."""
+CHECK_SECONDS = 0.1
+"""Between two checks that all programs still run."""
+ALERTS_SECONDS = 3.0
+"""Between two requests for the alerts that fire."""
 ALERTS = "/api/v2/alerts?silenced=false&inhibited=false"
-LAST_WORDS = 10
-"""Lines of a log to show when its program has ended by itself."""
-
+LOG_LINES = 10
+"""Lines of a program's log that are printed when it ends by itself."""
+GRAFANA = {
+    "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+    "GF_AUTH_ANONYMOUS_ENABLED": "true",
+    "GF_AUTH_DISABLE_LOGIN_FORM": "true",
+    "GF_AUTH_BASIC_ENABLED": "false",
+    "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",
+    "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+    "GF_ANALYTICS_REPORTING_ENABLED": "false",
+    "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+    "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+}
 ADVICE = """\
   Prometheus and Alertmanager come from PATH, or by apt-get on Debian and Ubuntu. Install them so
-  that `prometheus` and `alertmanager` are on PATH, or take the Compose stack: docs/container.md"""
+  that `prometheus` and `alertmanager` are on PATH, or use the Compose stack: docs/container.md"""
 
 
 class StackError(Exception):
-    """The stack cannot go on; the message says why."""
+    """The stack cannot run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +77,16 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Its address, for a browser."""
+        """The service's address, for a browser."""
         return f"http://localhost:{self.port}"
 
     @property
     def works(self) -> bool:
-        """Whether it answers as it should."""
+        """Whether the service is ready."""
         return self.get(self.ready) is not None
 
     def get(self, path: str) -> bytes | None:
-        """Return a page; None if there is none, or no answer."""
+        """Return a page, or None without an answer of status 200."""
         try:
             with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as asked:
                 asked.request("GET", path)
@@ -87,144 +97,121 @@ class Service:
         return body if answer.status == HTTPStatus.OK else None
 
 
-def services(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[Service]:
-    """Lay out the folder of data, and yield what to start; UnavailableError if a program lacks."""
-    data: Path = options.data
-    exporter, prometheus = options.exporter_port, options.prometheus_port
-    yield Service(
-        "exporter",
-        exporter,
-        "/-/healthy",
-        (
-            *(sys.executable, "-m", "borgbase_exporter", "serve"),
-            *("--web.listen-address", f"127.0.0.1:{exporter}", *flags),
-        ),
-    )
-    found = program("prometheus")
-    yield Service(
-        "prometheus",
-        prometheus,
-        "/-/ready",
-        (
-            found,
-            f"--config.file={_prometheus_folder(options)}",
-            f"--storage.tsdb.path={data / 'prometheus' / 'data'}",
-            f"--web.listen-address=127.0.0.1:{prometheus}",
-            f"--web.external-url=http://localhost:{prometheus}",
-        ),
-        folder=root(found),
-    )
-    found = program("alertmanager")
-    yield Service(
-        "alertmanager",
-        options.alertmanager_port,
-        "/-/ready",
-        (
-            found,
-            f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
-            f"--storage.path={data / 'alertmanager'}",
-            f"--web.listen-address=127.0.0.1:{options.alertmanager_port}",
-            f"--web.external-url=http://localhost:{options.alertmanager_port}",
-            "--cluster.listen-address=",
-        ),
-        folder=root(found),
-    )
+def services(options: argparse.Namespace, flags: Sequence[str]) -> list[Service]:
+    """Write the configuration and return what to start; UnavailableError without a program."""
+    command = (sys.executable, "-m", "borgbase_exporter", "serve")
+    listen = f"--web.listen-address=127.0.0.1:{options.exporter_port}"
+    exporter = Service("exporter", options.exporter_port, "/-/healthy", (*command, listen, *flags))
+    found = [exporter, _prometheus(options), _alertmanager(options)]
     if grafana := shutil.which("grafana"):
-        yield Service(
-            "grafana",
-            options.grafana_port,
-            "/api/health",
-            (grafana, "server", f"--homepath={_grafana_home(Path(grafana))}"),
-            _grafana_settings(data / "grafana", options.grafana_port)
-            | {"PROMETHEUS_URL": f"http://localhost:{prometheus}"},
-        )
+        found.append(_grafana(Path(grafana), options))
+    return found
 
 
-def _prometheus_folder(options: argparse.Namespace) -> Path:
-    """Copy the shipped configuration beside our own addresses; return the configuration's path."""
+def _prometheus(options: argparse.Namespace) -> Service:
+    """Copy the shipped configuration beside the stack's own addresses."""
     folder: Path = options.data / "prometheus"
     for name in ("prometheus.yml", "rules/borgbase-recording.yml", "rules/borgbase-alerts.yml"):
         text = (DEPLOY / "prometheus" / name).read_text("utf-8")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(_hastened(text) if options.impatient else text, "utf-8")
+        (folder / name).write_text(_impatient(text) if options.impatient else text, "utf-8")
     ports = {"borgbase": options.exporter_port, "alertmanager": options.alertmanager_port}
     (folder / "targets").mkdir(exist_ok=True)
     for name, port in ports.items():
         targets = [{"targets": [f"localhost:{port}"]}]  # JSON is YAML
         (folder / "targets" / f"{name}.yml").write_text(json.dumps(targets))
-    return folder / "prometheus.yml"
+    path, port = program("prometheus"), options.prometheus_port
+    command = (
+        path,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--rules.alert.resend-delay=5s",  # by default, a second start is silent for a minute
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.external-url=http://localhost:{port}",
+    )
+    return Service("prometheus", port, "/-/ready", command, folder=root(path))
 
 
-def _hastened(text: str) -> str:
-    """Have Prometheus look every few seconds, and alerts fire as soon as their condition holds."""
+def _impatient(text: str) -> str:
+    """Let Prometheus evaluate every few seconds, and alerts fire as soon as they are true."""
     text = re.sub(r"^ +for: .*\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"(interval: )1m\b", r"\g<1>5s", text)
+    return re.sub(r"(interval: )\d+m\b", r"\g<1>5s", text)
 
 
-def _grafana_home(found: Path) -> Path:
+def _alertmanager(options: argparse.Namespace) -> Service:
+    path, port = program("alertmanager"), options.alertmanager_port
+    command = (
+        path,
+        f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
+        f"--storage.path={options.data / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.external-url=http://localhost:{port}",
+        "--cluster.listen-address=",
+    )
+    return Service("alertmanager", port, "/-/ready", command, folder=root(path))
+
+
+def _grafana(path: Path, options: argparse.Namespace) -> Service:
+    """Copy the provisioning, with the path of this tree's dashboards."""
+    folder, port = options.data / "grafana", options.grafana_port
+    shutil.copytree(
+        DEPLOY / "grafana" / "provisioning", folder / "provisioning", dirs_exist_ok=True
+    )
+    provider = folder / "provisioning" / "dashboards" / "borgbase.yml"
+    provider.write_text(provider.read_text().replace(DASHBOARDS, str(PROJECT / "dashboards")))
+    environment = GRAFANA | {
+        "GF_PATHS_DATA": str(folder / "data"),
+        "GF_PATHS_LOGS": str(folder / "data"),
+        "GF_PATHS_PROVISIONING": str(folder / "provisioning"),
+        "GF_SERVER_HTTP_PORT": str(port),
+        "PROMETHEUS_URL": f"http://localhost:{options.prometheus_port}",
+    }
+    command = (path, "server", f"--homepath={_grafana_home(path)}")
+    return Service("grafana", port, "/api/health", command, environment)
+
+
+def _grafana_home(path: Path) -> Path:
     """Return the folder of Grafana's own files, which depends on how it was installed."""
-    for folder in found.resolve().parents:
+    for folder in path.resolve().parents:
         for home in (folder, folder / "share" / "grafana"):
             if (home / "conf" / "defaults.ini").is_file():
                 return home
-    raise StackError(f"{found}: its folder with conf/defaults.ini is nowhere near")
-
-
-def _grafana_settings(data: Path, port: int) -> dict[str, str]:
-    """Copy the provisioning with the path of our dashboards; return Grafana's environment."""
-    shutil.copytree(DEPLOY / "grafana" / "provisioning", data / "provisioning", dirs_exist_ok=True)
-    provider = data / "provisioning" / "dashboards" / "borgbase.yml"
-    provider.write_text(provider.read_text().replace(DASHBOARDS, str(PROJECT / "dashboards")))
-    return {
-        "GF_PATHS_DATA": str(data / "data"),
-        "GF_PATHS_LOGS": str(data / "data"),
-        "GF_PATHS_PROVISIONING": str(data / "provisioning"),
-        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
-        "GF_SERVER_HTTP_PORT": str(port),
-        "GF_AUTH_ANONYMOUS_ENABLED": "true",
-        "GF_AUTH_DISABLE_LOGIN_FORM": "true",
-        "GF_AUTH_BASIC_ENABLED": "false",
-        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",
-        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
-        "GF_ANALYTICS_REPORTING_ENABLED": "false",
-        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
-    }
+    raise StackError(f"{path}: no folder with conf/defaults.ini is near it")
 
 
 @dataclass(frozen=True)
 class Started:
-    """A service that was started, and the file of what it says."""
+    """A service that was started, and the file of its log."""
 
     service: Service
     process: subprocess.Popen[bytes]
     log: Path
 
     def check(self) -> None:
-        """Raise a StackError with its last words, should it have ended."""
+        """Raise a StackError with the end of the log if the program has ended."""
         if (status := self.process.poll()) is None:
             return
-        words = self.log.read_text("utf-8", "replace").splitlines()[-LAST_WORDS:]
-        title = f"{self.service.name} has ended with status {status}; its last words:"
-        raise StackError("\n  ".join([title, *words]))
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+        title = f"{self.service.name} ended with status {status}; the end of its log:"
+        raise StackError("\n  ".join([title, *lines]))
 
 
 @contextmanager
 def running(stack: Sequence[Service], data: Path) -> Iterator[list[Started]]:
-    """Start all, each with a log in the folder of data, and in the end stop all."""
+    """Start all services, each with a log in the folder of data, and stop them at the end."""
     started: list[Started] = []
     try:
         for service in stack:
             file = data / f"{service.name}.log"
             with file.open("wb") as log:
-                process = subprocess.Popen(  # noqa: S603  # what we have chosen
+                process = subprocess.Popen(  # noqa: S603  # this module chose the command
                     service.command,
                     cwd=service.folder,
                     env=os.environ | service.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    process_group=0,  # Ctrl-C is for us, who stop them
+                    process_group=0,  # Ctrl-C reaches this process alone, which stops them
                 )
             started.append(Started(service, process, file))
         yield started
@@ -240,42 +227,42 @@ def running(stack: Sequence[Service], data: Path) -> Iterator[list[Started]]:
 
 
 def watch(started: Sequence[Started], done: Callable[[], bool], patience: float = inf) -> None:
-    """Wait for something to be so; StackError if a program has ended, or once patience has."""
+    """Wait until `done` is true; raise a StackError if a program ends, or after `patience`."""
     deadline = time.monotonic() + patience
     while not done():
         for each in started:
             each.check()
         if time.monotonic() > deadline:
-            mute = [each.service for each in started if not each.service.works]
-            told = ", ".join(f"{service.name} on {service.url}" for service in mute)
-            raise StackError(f"no answer from {told}")
-        time.sleep(LOOK_SECONDS)
+            silent = [each.service for each in started if not each.service.works]
+            names = ", ".join(f"{service.name} on {service.url}" for service in silent)
+            raise StackError(f"no answer from {names}")
+        time.sleep(CHECK_SECONDS)
 
 
-def follow(alertmanager: Service, started: Sequence[Started], asked: Sequence[int]) -> None:
-    """Tell of alerts until an end is asked for; StackError if a program has ended."""
+def follow(alertmanager: Service, started: Sequence[Started], stops: Sequence[int]) -> None:
+    """Print alerts until a signal; raise a StackError if a program ends."""
     firing: dict[str, str] = {}
-    while not asked:
-        firing = tell(alertmanager, firing)
-        _pause(started, asked)
+    while not stops:
+        firing = print_changes(alertmanager, firing)
+        _pause(started, stops)
 
 
-def _pause(started: Sequence[Started], asked: Sequence[int]) -> None:
-    due = time.monotonic() + NEWS_SECONDS
-    watch(started, lambda: bool(asked) or time.monotonic() > due)
+def _pause(started: Sequence[Started], stops: Sequence[int]) -> None:
+    due = time.monotonic() + ALERTS_SECONDS
+    watch(started, lambda: bool(stops) or time.monotonic() > due)
 
 
-def tell(alertmanager: Service, told: dict[str, str]) -> dict[str, str]:
-    """Print the alerts that fire but were not told, and those that end; return all that fire.
+def print_changes(alertmanager: Service, before: dict[str, str]) -> dict[str, str]:
+    """Print which alerts fire or have ended since `before`; return all that fire.
 
-    As no one would be notified of them, inhibited and silenced alerts do not count.
+    Nobody is notified of inhibited and silenced alerts, so they do not count.
     """
     if (answer := alertmanager.get(ALERTS)) is None:
-        return told
+        return before
     firing = {alert["fingerprint"]: _alert(alert) for alert in json.loads(answer)}
     clock = time.strftime("%H:%M:%S")
-    _say(*(f"{clock} ended {line}" for one, line in told.items() if one not in firing))
-    _say(*(f"{clock} fires {line}" for one, line in firing.items() if one not in told))
+    _print(*(f"{clock} ended {line}" for key, line in before.items() if key not in firing))
+    _print(*(f"{clock} fires {line}" for key, line in firing.items() if key not in before))
     return firing
 
 
@@ -283,13 +270,12 @@ def _alert(alert: Mapping[str, Mapping[str, str]]) -> str:
     labels = alert["labels"]
     names = [labels[name] for name in ("alertname", "account", "repo") if name in labels]
     summary = alert["annotations"].get("summary", "")
-    text = f"{labels.get('severity', ''):<8} {' '.join(names)}: {summary}"
-    return redacted(text, secret="")  # names come from elsewhere
+    return printable(f"{labels.get('severity', ''):<8} {' '.join(names)}: {summary}")
 
 
 def check_ports(stack: Sequence[Service]) -> None:
-    """Raise a StackError that names each port that somebody else has."""
-    taken = []
+    """Raise a StackError that names each port that cannot be used."""
+    faults = []
     for service in stack:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -298,23 +284,23 @@ def check_ports(stack: Sequence[Service]) -> None:
             except OSError as fault:
                 reason = (fault.strerror or str(fault)).lower()
                 flag = f"--{service.name}-port"
-                taken.append(f"port {service.port}: {reason}; choose another with {flag}")
-    if taken:
-        raise StackError("\n  ".join(["some ports cannot be used", *taken]))
+                faults.append(f"port {service.port}: {reason}; choose another with {flag}")
+    if faults:
+        raise StackError("\n  ".join(["some ports cannot be used", *faults]))
 
 
-def _signals() -> list[int]:
-    """Have the signals that ask for an end collected, which are no exceptions from then on.
+def _collected_signals() -> list[int]:
+    """Return a list that collects the signals to stop, which raise nothing from now on.
 
-    One that is raised while a Popen is asked for its status can leave that locked for good.
+    An exception in Popen.poll could leave its lock held.
     """
-    asked: list[int] = []
+    stops: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: asked.append(number))
-    return asked
+        signal.signal(number, lambda number, _: stops.append(number))
+    return stops
 
 
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     for line in lines:
         print(line, flush=True)  # noqa: T201  # for a person
 
@@ -323,66 +309,60 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="deploy.stack",
         description="Run the exporter with Prometheus, Alertmanager and Grafana on this machine. "
-        "All other flags go to the exporter.",
+        "All other flags are passed to the exporter.",
         allow_abbrev=False,
     )
-    for name, port in (
-        *(("exporter", 10133), ("prometheus", 9090)),
-        *(("alertmanager", 9093), ("grafana", 3000)),
-    ):
+    ports = {"exporter": 10133, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
+    for name, port in ports.items():
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"{port}")
-    parser.add_argument(
-        "--impatient",
-        action="store_true",
-        help="let alerts fire at once, instead of after their half hours",
-    )
+    parser.add_argument("--impatient", action="store_true", help="let alerts fire at once")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="default: in .cache/stack")
     options, flags = parser.parse_known_args(arguments)
-    # Apart, since to the alerts, an account that takes the other's place has lost all its repos.
-    whose = "demo" if "--demo" in flags else "accounts"
-    options.data = (options.data or PROJECT / ".cache" / "stack" / whose).resolve()
+    # Separate, because an account that replaces another has lost all its repos for the alerts.
+    kind = "demo" if "--demo" in flags else "accounts"
+    options.data = (options.data or PROJECT / ".cache" / "stack" / kind).resolve()
     return options, flags
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stack until it is interrupted; return its exit status."""
+    """Run the stack until a signal; return the exit status."""
     options, flags = _options(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # not every terminal knows all letters
+        sys.stdout.reconfigure(errors="replace")  # a terminal may not know all characters
     try:
         options.data.mkdir(parents=True, exist_ok=True)
-        stack = list(services(options, flags))
+        stack = services(options, flags)
         check_ports(stack)
-        asked = _signals()
+        stops = _collected_signals()
         with running(stack, options.data) as started:
-            watch(started, lambda: bool(asked) or all(each.works for each in stack), PATIENCE)
-            if not asked:
-                _say(*_summary(stack, options))
-            follow(next(s for s in stack if s.name == "alertmanager"), started, asked)
+            watch(started, lambda: bool(stops) or all(each.works for each in stack), PATIENCE)
+            if not stops:
+                _print(*_summary(stack, options))
+            follow(next(s for s in stack if s.name == "alertmanager"), started, stops)
     except UnavailableError as fault:
-        _say(f"stack: {fault}", ADVICE)
+        _print(f"stack: {fault}", ADVICE)
         return 1
     except (StackError, OSError) as fault:
-        _say(f"stack: {fault}")
+        _print(f"stack: {fault}")
         return 1
     except KeyboardInterrupt:  # while programs were fetched
         pass
-    _say("stopped")
+    _print("stopped")
     return 0
 
 
 def _summary(stack: Sequence[Service], options: argparse.Namespace) -> Iterator[str]:
     for service in stack:
-        yield f"{service.name:<13} {look(service)}"
+        yield f"{service.name:<13} {link(service)}"
     if "grafana" not in {service.name for service in stack}:
-        yield "grafana       is not on PATH: the dashboards are left out"
+        yield "grafana       is not on PATH, so there are no dashboards"
     yield f"Logs and data are in {options.data}."
     when = "at once" if options.impatient else "after half an hour or longer; --impatient: at once"
-    yield f"Alerts are told here when they fire ({when}) and when they end. Ctrl-C ends all."
+    yield f"Alerts are printed here when they fire ({when}) and when they end. Ctrl-C stops."
 
 
-def look(service: Service) -> str:
-    """Return where to look at it: Debian's Prometheus has old pages, its Alertmanager none."""
+def link(service: Service) -> str:
+    """Return where to see the service: Debian's Prometheus has old pages, its Alertmanager none."""
     if service.name == "prometheus":
         found = (page for page in ("/alerts", "/classic/alerts") if service.get(page) is not None)
         return f"{service.url}{next(found, '')}"
