@@ -1,0 +1,310 @@
+"""The simulated account is consistent, and its troubles show in its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from borgbase_exporter.demo import SimulatedAccount, Trouble
+from borgbase_exporter.text import DAY
+from tests.clock import START, Clock
+
+
+def seconds(text: str) -> float:
+    moment = datetime.fromisoformat(text)
+    assert moment.tzinfo is not None
+    return moment.timestamp()
+
+
+def _healthy(clock: Clock, **options: Any) -> SimulatedAccount:
+    return SimulatedAccount(clock=clock, start=START, troubles=(), **options)
+
+
+def _repos(account: SimulatedAccount) -> dict[str, dict[str, Any]]:
+    return {repo["id"]: repo for repo in account.moment().repo_list()}
+
+
+def _everything(account: SimulatedAccount) -> list[Any]:
+    now = account.moment()
+    usage = [now.usage(repo.id) for repo in now.repos]
+    lists = [now.repo_list(), now.ssh_list(), now.api_tokens(), now.bill(), usage]
+    return [*lists, now.me(), now.accrued_overage()]
+
+
+def test_answers_follow_from_seed_start_and_clock() -> None:
+    driven, late = Clock(), Clock(START + 60 * DAY)
+    account = SimulatedAccount(seed=7, clock=driven)
+    _everything(account)
+    driven.forward(60)
+    again = SimulatedAccount(seed=7, clock=late, start=START)
+
+    assert _everything(account) == _everything(again)
+    assert account.token == again.token
+
+
+def test_another_seed_is_another_account() -> None:
+    one, other = (SimulatedAccount(seed=seed, clock=Clock()) for seed in (1, 2))
+
+    assert one.token != other.token
+    assert not {repo.id for repo in one.repos} & {repo.id for repo in other.repos}
+    assert {repo.name for repo in one.repos} == {repo.name for repo in other.repos}
+
+
+def test_the_repos_are_varied() -> None:
+    repos = _repos(SimulatedAccount(clock=Clock())).values()
+
+    assert {repo["format"] for repo in repos} == {"borg1", "borg2", "restic", "vykar"}
+    assert {repo["region"] for repo in repos} == {"eu", "us"}
+    assert any(repo["appendOnly"] and not repo["compactionEnabled"] for repo in repos)
+    assert any(not repo["alertDays"] for repo in repos)
+    assert {repo["quotaEnabled"] for repo in repos} == {True, False}
+    by_ssh = {repo["format"] for repo in repos if repo["fullAccessKeys"] or repo["appendOnlyKeys"]}
+    assert by_ssh == {"borg1", "borg2"}
+    assert {"." in repo["lastModified"] for repo in repos if repo["lastModified"]} == {True, False}
+    sizes = [repo["currentUsage"] for repo in repos if repo["lastModified"]]
+    assert 1_000 < min(sizes) < 2_000
+    assert 1_500_000 < max(sizes) < 2_000_000
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 12, 300])
+def test_any_number_of_repos(count: int) -> None:
+    account = SimulatedAccount(clock=Clock(), repos=count)
+    full = SimulatedAccount(clock=Clock(), repos=301)
+
+    assert len(_repos(account)) == count
+    assert account.repos == full.repos[:count]
+    assert full.repos[12].name == "host-0013"
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize("days", [-300, 0, 17.37, 60])
+def test_answers_agree_with_each_other(seed: int, days: float) -> None:
+    account = SimulatedAccount(seed=seed, clock=Clock(START + days * DAY), start=START)
+    now = account.moment()
+    repos, rows, me = now.repo_list(), now.bill(), now.me()
+
+    dates = [row["date"] for row in rows]
+    assert dates == sorted(set(dates), reverse=True)
+    used = sum(repo["currentUsage"] for repo in repos)
+    assert rows[0]["usedGb"] == pytest.approx(used / 1000, abs=0.001)
+    assert me["diskUsage"] == pytest.approx(used)
+    assert me["repoCount"] == len(repos)
+    included = me["activePlan"]["includedGb"]
+    for row in rows:
+        assert row["excessGb"] == pytest.approx(max(0, row["usedGb"] - included), abs=0.002)
+    for repo in repos:
+        usage = now.usage(repo["id"])
+        assert usage[-1] == {"date": dates[0], "diskUsage": round(repo["currentUsage"])}
+        assert usage[0]["date"] == repo["createdAt"][:10]
+
+
+def test_usage_changes_with_the_last_write_and_only_then() -> None:
+    clock = Clock()
+    account = SimulatedAccount(clock=clock, start=START)
+    for id_, repo in _repos(account).items():
+        if repo["lastModified"] is None:
+            assert repo["currentUsage"] == 0
+            continue
+        clock.now = seconds(repo["lastModified"])
+        written = _repos(account)[id_]
+        clock.now -= 0.001
+        before = _repos(account)[id_]
+        assert written["currentUsage"] == repo["currentUsage"] != before["currentUsage"]
+        assert seconds(before["lastModified"]) <= seconds(written["lastModified"]) - DAY
+
+
+def test_the_usage_history_is_what_was_answered_at_the_time() -> None:
+    clock = Clock()
+    account = _healthy(clock)
+    id_ = account.id_of("postgres-prod")
+    history, used = account.moment().usage(id_), account.moment().bill()
+    for ago in (1, 2, 100, 300):
+        clock.now = START // DAY * DAY - (ago - 1) * DAY - 1
+        assert history[-1 - ago]["diskUsage"] == round(_repos(account)[id_]["currentUsage"])
+        assert account.moment().bill()[0] == used[ago]
+
+
+def _troubles(account: SimulatedAccount, clock: Clock) -> set[Trouble]:
+    """Find the troubles the way an alert would: in the answers alone."""
+    now = clock.now
+    clock.forward(-7)
+    week_ago = {id_: repo["currentUsage"] for id_, repo in _repos(account).items()}
+    clock.now = now
+    found = set()
+    for id_, repo in _repos(account).items():
+        limited, usage = repo["quotaEnabled"], repo["currentUsage"]
+        growth = usage - week_ago.get(id_, usage)
+        if limited and usage > 0.9 * repo["quota"]:
+            found.add(Trouble.QUOTA_NEARLY_FULL)
+        elif limited and growth * 2 > repo["quota"] - usage:
+            found.add(Trouble.QUOTA_FILLING)
+        if repo["lastModified"] is None:
+            found.add(Trouble.NEVER_USED)
+        elif repo["alertDays"] and now - seconds(repo["lastModified"]) > repo["alertDays"] * DAY:
+            found.add(Trouble.SILENT)
+    me, tokens = account.moment().me(), account.moment().api_tokens()
+    if not me["autoRenew"] or not me["currentSubscription"]["active"]:
+        found.add(Trouble.SUBSCRIPTION_ENDING)
+    expirations = [seconds(token["expiration"] or "9999-01-01T00:00Z") for token in tokens]
+    if any(-90 * DAY < expiration - now < 14 * DAY for expiration in expirations):
+        found.add(Trouble.TOKEN_EXPIRING)
+    excess, accrued = account.moment().bill()[0]["excessGb"], account.moment().accrued_overage()
+    assert (excess > 0) == (accrued > 0)
+    return found | ({Trouble.OVERAGE} if excess else set())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("trouble", Trouble)
+def test_each_trouble_alone_shows(trouble: Trouble, seed: int) -> None:
+    clock = Clock()
+    account = SimulatedAccount(seed=seed, clock=clock, troubles={trouble})
+
+    assert _troubles(account, clock) == {trouble}
+
+
+def test_all_troubles_show_together() -> None:
+    clock = Clock()
+
+    assert _troubles(SimulatedAccount(clock=clock), clock) == set(Trouble)
+
+
+def test_the_troubles_are_as_large_as_promised() -> None:
+    now = SimulatedAccount(clock=Clock()).moment()
+    repos = {repo["name"]: repo for repo in now.repo_list()}
+    tokens = {token["name"]: token for token in now.api_tokens()}
+
+    assert _share(repos["postgres-prod"]) == pytest.approx(0.97, abs=0.006)
+    assert 0.75 <= _share(repos["mail.example.org"]) <= 0.80
+    silent = START - seconds(repos["gitea"]["lastModified"])
+    assert 2.5 * 4 * DAY <= silent < 2.5 * 4 * DAY + DAY
+    assert START - seconds(repos["new-server"]["createdAt"]) == pytest.approx(10 * DAY, abs=3600)
+    assert seconds(now.me()["currentSubscription"]["endDate"]) == START + 9 * DAY
+    assert seconds(tokens["terraform"]["expiration"]) == START + 6 * DAY
+
+
+def _share(repo: dict[str, Any]) -> float:
+    return float(repo["currentUsage"] / repo["quota"])
+
+
+def test_the_filling_repo_is_full_in_ten_days() -> None:
+    clock = Clock()
+    account = SimulatedAccount(clock=clock, troubles={Trouble.QUOTA_FILLING})
+    id_ = account.id_of("mail.example.org")
+    shares = []
+    for _ in range(14):
+        shares.append(_share(_repos(account)[id_]))
+        clock.forward(1)
+
+    assert shares[9] < 1
+    assert shares[12:] == [1, 1]
+
+
+def test_a_healthy_account_stays_so_for_60_days() -> None:
+    clock = Clock()
+    account = _healthy(clock, repos=20)
+    before = _repos(account)
+    for _ in range(60):
+        clock.forward(1)
+        assert not _troubles(account, clock)
+        after = _repos(account)
+        for id_, repo in after.items():
+            change = repo["currentUsage"] - before[id_]["currentUsage"]
+            assert abs(change) < 20_000
+            assert change > 0 or not repo["appendOnly"]
+            assert not repo["quotaEnabled"] or _share(repo) < 0.8
+        before = after
+
+
+def test_a_healthy_subscription_renews_itself() -> None:
+    clock = Clock()
+    account = _healthy(clock)
+    for days in (0, 229, 2, 365):
+        clock.forward(days)
+        subscription = account.moment().me()["currentSubscription"]
+        assert subscription["active"]
+        assert clock.now < seconds(subscription["endDate"])
+
+
+def test_keys_and_tokens() -> None:
+    now = SimulatedAccount(clock=Clock()).moment()
+    tokens, keys = now.api_tokens(), now.ssh_list()
+
+    assert [key["lastUsedAt"] is None for key in keys].count(True) == 1
+    assert {token["permission"] for token in tokens} == {"RO", "FA", "CO"}
+    expired = [token["name"] for token in tokens if (token["expiration"] or "9") < "2025"]
+    assert expired == ["old-dashboard"]
+    assert {key for repo in now.repos for key in repo.keys} <= {key["id"] for key in keys}
+
+
+def test_setting_usage_moves_the_curve_from_then_on() -> None:
+    clock = Clock()
+    account, untouched = _healthy(clock), _healthy(clock)
+    id_ = account.id_of("audit logs")
+    past = account.moment().usage(id_)[:-1]
+    account.set_usage(id_, 500_000_000_000)
+
+    repo = _repos(account)[id_]
+    assert repo["currentUsage"] == 500_000
+    assert seconds(repo["lastModified"]) == clock.now
+    assert account.moment().usage(id_)[:-1] == past
+    before = _repos(untouched)[id_]["currentUsage"]
+    clock.forward(30)
+    growth = _repos(untouched)[id_]["currentUsage"] - before
+    assert _repos(account)[id_]["currentUsage"] - 500_000 == pytest.approx(growth)
+    account.set_usage(id_, 0)
+    assert _repos(account)[id_]["currentUsage"] == 0
+
+
+def test_repos_are_added_changed_and_deleted() -> None:
+    clock = Clock()
+    account = _healthy(clock)
+    new = account.add_repo("brand new", append_only=True, quota=10**11, quota_enabled=True)
+    repo = _repos(account)[new]
+    assert (repo["name"], repo["quota"], repo["lastModified"]) == ("brand new", 100_000, None)
+    clock.forward(2)
+    assert _repos(account)[new]["currentUsage"] > 0
+
+    account.rename(new, "no longer new")
+    account.update(new, append_only=False, alert_days=9)
+    repo = _repos(account)[new]
+    assert (repo["name"], repo["appendOnly"], repo["alertDays"]) == ("no longer new", False, 9)
+
+    used = account.moment().bill()
+    account.delete(new)
+    rest = account.moment().bill()
+    assert new not in _repos(account)
+    assert rest[0]["usedGb"] < used[0]["usedGb"]
+    assert rest[1:] == used[1:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda account, id_: account.rename(id_, "x"),
+        lambda account, id_: account.delete(id_),
+        lambda account, id_: account.set_usage(id_, 1),
+        lambda account, id_: account.update(id_, quota=1),
+    ],
+)
+def test_what_does_not_exist_cannot_be_changed(
+    change: Callable[[SimulatedAccount, str], None],
+) -> None:
+    account = _healthy(Clock())
+    id_ = account.repos[0].id
+    account.delete(id_)
+    for gone in (id_, "never was"):
+        with pytest.raises(LookupError, match=gone):
+            change(account, gone)
+    with pytest.raises(TypeError, match="colour"):
+        account.update(account.repos[0].id, colour="red")
+
+
+def test_no_secret_shows_in_the_answers() -> None:
+    account = SimulatedAccount(clock=Clock())
+
+    assert account.token not in json.dumps(_everything(account))
+    assert account.token not in repr([*account.tokens.values()])

@@ -1,0 +1,170 @@
+"""The simulated API answers over HTTP, to valid tokens only, and like a GraphQL server."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.history import BILLED, usage
+from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
+from borgbase_exporter.demo.answers import DENIED
+from borgbase_exporter.text import DAY
+from tests.clock import START, Clock
+from tests.graphql import Edition, root
+
+REPOS = "query Repos { isAuthenticated repoList { name } }"
+TOKENS = "query Tokens { isAuthenticated me { jwttokenSet { name } } }"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def account(clock: Clock) -> SimulatedAccount:
+    return SimulatedAccount(clock=clock)
+
+
+@pytest.fixture
+def api(account: SimulatedAccount) -> Iterator[SimulatedApi]:
+    with SimulatedApi([account]) as api:
+        yield api
+
+
+def _ask(api: SimulatedApi, token: str | None, query: str = REPOS) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    response = requests.post(api.url, json={"query": query}, headers=headers, timeout=5)
+    assert response.status_code == 200, response.text
+    return response.json()  # type: ignore[no-any-return]
+
+
+def _names(api: SimulatedApi, token: str) -> list[str]:
+    return [repo["name"] for repo in _ask(api, token)["data"]["repoList"]]
+
+
+@pytest.mark.parametrize("permission", ["RO", "FA", "CO", None])
+def test_answers_are_those_of_a_graphql_server(
+    account: SimulatedAccount, permission: str | None
+) -> None:
+    moment, server = account.moment(), Edition()
+    some_repos = usage([account.repos[0].id, "unknown", account.repos[2].id])
+    for query in (*(area.query for area in AREAS), some_repos, BILLED):
+        expected = server.execute(query.text(), root(moment, permission))
+        for error in expected.get("errors", []):
+            del error["locations"]
+        answer = moment.answer(query.text(), permission)
+
+        assert json.loads(json.dumps(answer)) == expected, query.name
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "unknown", "expired", "revoked"])
+def test_without_a_valid_token_nothing_is_answered(
+    api: SimulatedApi, account: SimulatedAccount, kind: str
+) -> None:
+    revoked = account.add_token("passing", "FA")
+    account.revoke(revoked)
+    (expired,) = (key for key, it in account.tokens.items() if it.name == "old-dashboard")
+    tokens = {"empty": "", "unknown": "a.b.c", "expired": expired, "revoked": revoked}
+
+    assert _ask(api, tokens.get(kind)) == {
+        "data": {"isAuthenticated": False, "repoList": None},
+        "errors": [{"message": DENIED, "path": ["repoList"]}],
+    }
+
+
+def test_create_only_may_list_repos(api: SimulatedApi, account: SimulatedAccount) -> None:
+    token = account.add_token("new", "CO")
+
+    assert "laptop-anna" in _names(api, token)
+    answer = _ask(api, token, TOKENS)
+    assert answer["data"] == {"isAuthenticated": True, "me": None}
+    assert [error["path"] for error in answer["errors"]] == [["me"]]
+
+
+def test_a_token_is_valid_until_the_expiry_in_its_payload(
+    api: SimulatedApi, account: SimulatedAccount, clock: Clock
+) -> None:
+    token = account.add_token("short", "RO", expires=START + DAY)
+    _, payload, _ = token.split(".")
+    assert json.loads(base64.urlsafe_b64decode(payload + "=="))["exp"] == START + DAY
+
+    clock.now = START + DAY - 1
+    assert _names(api, token)
+    clock.now = START + DAY
+    assert _ask(api, token)["data"]["isAuthenticated"] is False
+
+
+def test_the_token_selects_the_account(clock: Clock) -> None:
+    one, two = (SimulatedAccount(seed=seed, clock=clock, repos=seed) for seed in (1, 2))
+    with SimulatedApi([one, two]) as api:
+        assert [len(_names(api, account.token)) for account in (one, two)] == [1, 2]
+
+
+def test_accounts_need_tokens_of_their_own(clock: Clock) -> None:
+    with pytest.raises(ValueError, match="its own seed"):
+        SimulatedApi([SimulatedAccount(clock=clock), SimulatedAccount(clock=clock)])
+    with pytest.raises(ValueError, match="at least one account"):
+        SimulatedApi([])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"{}", b'{"query": 1}', b"\xff", b'{"query": "query Other { x }"}']
+)
+def test_anything_but_the_exporters_queries_is_a_bad_request(
+    api: SimulatedApi, body: bytes
+) -> None:
+    response = requests.post(api.url, data=body, timeout=5)
+
+    assert response.status_code == 400
+    assert response.json()["errors"]
+
+
+def test_gzip_for_clients_that_accept_it(api: SimulatedApi) -> None:
+    bodies = {}
+    for encoding in ("gzip", "identity"):
+        headers = {"Accept-Encoding": encoding}
+        with requests.post(
+            api.url, json={"query": REPOS}, headers=headers, stream=True, timeout=5
+        ) as response:
+            bodies[encoding] = response.raw.read(decode_content=False)
+            assert response.headers.get("Content-Encoding", "identity") == encoding
+
+    assert gzip.decompress(bodies["gzip"]) == bodies["identity"]
+
+
+def test_many_clients_at_once(api: SimulatedApi, account: SimulatedAccount) -> None:
+    answers: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(_names(api, account.token)))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    account.add_repo("meanwhile")
+    for thread in threads:
+        thread.join()
+
+    assert len(answers) == 20
+    assert {len(names) for names in answers} <= {12, 13}
+
+
+def test_a_stopped_api_comes_back_at_the_same_address(
+    api: SimulatedApi, account: SimulatedAccount
+) -> None:
+    url = api.url
+    api.stop()
+    with pytest.raises(requests.ConnectionError):
+        _ask(api, account.token)
+    api.start()
+
+    assert api.url == url
+    assert _names(api, account.token)
