@@ -22,7 +22,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class PollError(Exception):
@@ -36,6 +36,11 @@ class PollError(Exception):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def without_frames(self) -> Self:
+        """Return the error without its traceback and causes: their frames may hold an answer."""
+        self.__context__ = self.__cause__ = None
+        return self.with_traceback(None)
 
 
 class ConnectError(PollError):

@@ -1,0 +1,370 @@
+"""The areas of the API: what is read of each, and what it becomes. Units and dates end here.
+
+A struct is both: the query asks for its fields, and reads the answer into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Annotated, TypeVar
+
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from borgbase_exporter.api.client import Answer, Client
+from borgbase_exporter.api.query import Node, Query, Root
+from borgbase_exporter.api.reading import Skipped, reader
+from borgbase_exporter.errors import GraphQLError, PollError
+from borgbase_exporter.model import (
+    Account,
+    APIToken,
+    APITokenList,
+    Failure,
+    Part,
+    Plan,
+    Repo,
+    RepoList,
+    SSHKey,
+    SSHKeyList,
+)
+
+MEGABYTE = 1_000_000
+GIGABYTE = 1_000_000_000
+DAY = 86_400
+"""`currentUsage`, `quota`, `includedSize`, `maxSize` and the account's `diskUsage` are decimal
+megabytes; `usedGb`, `excessGb`, `includedGb` and `maxSizeGb` decimal gigabytes; `alertDays` days.
+Not documented: read off the public clients of the API."""
+
+HUGE = 10**18
+"""No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the
+whole scrape. Neither are NaN and the infinities, which a string may spell, within such bounds."""
+Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
+Size = Annotated[float, Meta(ge=0, le=HUGE)]
+Count = Annotated[int, Meta(ge=-HUGE, le=HUGE)]
+Text = Annotated[str, Meta(max_length=1000)]
+Fact = TypeVar("Fact", Repo, SSHKey, APIToken)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The outcome of one query: a part of the snapshot, and what was wrong with it.
+
+    `failure` is set when the API reported errors beside the data, `whole` unless they cost a root
+    field. `gaps` are the fields that the API does not have, `missing` those to leave out next time.
+    """
+
+    part: Part
+    skipped: int
+    fields_skipped: int
+    failure: Failure | None
+    whole: bool
+    gaps: frozenset[str]
+    missing: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """One area of the API; it fails apart from the others."""
+
+    name: str
+    query: Query
+    decode: Callable[[Answer, Skipped], Part]
+
+    def collect(
+        self, client: Client, token: str, missing: frozenset[str] = frozenset(), *, seconds: float
+    ) -> Collected:
+        """Ask and decode within `seconds`, leaving out the `missing` fields.
+
+        Raises a PollError when there is nothing to show; it holds no frame of ours.
+        """
+        answer = client.run(self.query, token, missing, seconds=seconds)
+        skipped = Skipped()
+        try:
+            part = self.decode(answer, skipped)
+        except PollError as error:
+            failure = error.without_frames()
+        else:
+            return Collected(
+                part,
+                skipped.entries,
+                skipped.fields,
+                failure=Failure(GraphQLError.reason, answer.error) if answer.error else None,
+                whole=not answer.error or not answer.lost,
+                gaps=self.query.gaps(answer.missing),
+                missing=frozenset() if answer.guessed else answer.missing,
+            )
+        del answer
+        raise failure
+
+
+# ---- Repos
+
+
+class _Server(Node):
+    graphql = "ServerType"
+
+    hostname: Text | None = None
+
+
+class _Repo(Node):
+    graphql = "RepoType"
+
+    id: Text
+    name: Text
+    current_usage: Size | UnsetType | None = None
+    quota: Number | None = None
+    quota_enabled: bool | None = None
+    alert_days: Number | None = None
+    last_modified: datetime | UnsetType | None = UNSET
+    created_at: datetime | None = None
+    append_only: bool | None = None
+    compaction_enabled: bool | None = None
+    sftp_enabled: bool | None = None
+    full_access_keys: list[Raw] | None = None
+    append_only_keys: list[Raw] | None = None
+    rsync_keys: list[Raw] | None = None
+    region: Text | None = None
+    format: Text | None = None
+    borg_version: Text | None = None
+    encryption: Text | None = None
+    access_mode: Text | None = None
+    server: _Server | None = None
+
+
+class _Repos(Root):
+    repo_list: list[_Repo]
+
+
+def _repos(answer: Answer, skipped: Skipped) -> RepoList:
+    nodes = answer.read(_Repos, skipped).repo_list
+    if not nodes and not skipped.entries and "Query.isAuthenticated" in answer.missing:
+        # An invalid token gives an empty list, too, and nothing here tells the two apart.
+        raise GraphQLError("the list of repos is empty, and the API does not report who asks")
+    repos = _distinct(map(_repo, nodes), skipped)
+    unknown = any(node.current_usage is UNSET for node in nodes)
+    return RepoList(repos, complete=not (skipped.entries or unknown or answer.error))
+
+
+def _repo(node: _Repo) -> Repo:
+    keyed = not node.format or node.format.lower().startswith("borg")
+    return Repo(
+        id=node.id,
+        name=node.name,
+        usage=_times(node.current_usage, MEGABYTE),
+        quota=_limit(node.quota, MEGABYTE) if node.quota_enabled else None,
+        quota_enabled=node.quota_enabled,
+        last_modified=_timestamp(node.last_modified),
+        never_written=_never_written(node),
+        created=_timestamp(node.created_at),
+        inactivity_limit=_limit(node.alert_days, DAY),
+        append_only=node.append_only,
+        compaction_enabled=node.compaction_enabled,
+        sftp_enabled=node.sftp_enabled,
+        full_access_keys=_length(node.full_access_keys) if keyed else None,
+        append_only_keys=_length(node.append_only_keys) if keyed else None,
+        rsync_keys=_length(node.rsync_keys) if keyed else None,
+        region=node.region,
+        format=node.format,
+        borg_version=node.borg_version,
+        encryption=node.encryption,
+        access_mode=node.access_mode,
+        server=node.server.hostname if node.server else None,
+    )
+
+
+def _never_written(node: _Repo) -> bool | None:
+    if isinstance(node.last_modified, datetime):
+        return False
+    return True if node.last_modified is None and node.current_usage in {None, 0} else None
+
+
+REPOS = Query.of(
+    "Repos",
+    _Repos,
+    floor={"Query.repoList", "RepoType.id", "RepoType.name", "RepoType.currentUsage"},
+)
+
+
+# ---- Account
+
+
+class _Plan(Node):
+    graphql = "PlanType"
+    older = {"maxSizeGb": "maxSize", "includedGb": "includedSize"}  # noqa: RUF012  # a ClassVar
+
+    name: Text = ""
+    max_repos: Count | None = None
+    max_size_gb: Number | None = None
+    max_size: Number | None = None
+    included_gb: Number | None = None
+    included_size: Number | None = None
+
+
+class _Subscription(Node):
+    graphql = "SubscriptionType"
+
+    end_date: datetime | None = None
+    active: bool | None = None
+
+
+class _Me(Node):
+    graphql = "UserType"
+    optional = frozenset({"diskUsage", "repoCount"})
+
+    active_plan: _Plan | None = None
+    current_subscription: _Subscription | None = None
+    auto_renew: bool | None = None
+    disk_usage: Size | None = None
+    repo_count: Annotated[int, Meta(ge=0, le=HUGE)] | None = None
+
+
+class _Overage(Node):
+    graphql = "OverageType"
+
+    date: date
+    used_gb: Size | None = None
+    excess_gb: Size | None = None
+
+
+class _Account(Root):
+    me: _Me
+    overage_list: list[_Overage] | None = None
+    accrued_overage: Number | None = None
+
+
+def _account(answer: Answer, skipped: Skipped) -> Account:
+    root = answer.read(_Account, skipped)
+    plan, subscription = root.me.active_plan, root.me.current_subscription or _Subscription()
+    overage = max(root.overage_list or (), key=lambda row: row.date, default=None)
+    return Account(
+        plan=_plan(plan) if plan else None,
+        billed_usage=_times(overage.used_gb, GIGABYTE) if overage else None,
+        billed_excess=_times(overage.excess_gb, GIGABYTE) if overage else None,
+        accrued_overage_usd=root.accrued_overage,
+        subscription_end=_timestamp(subscription.end_date),
+        subscription_active=subscription.active,
+        auto_renew=root.me.auto_renew,
+        reported_usage=_times(root.me.disk_usage, MEGABYTE),
+        reported_repos=root.me.repo_count,
+    )
+
+
+def _plan(node: _Plan) -> Plan:
+    return Plan(
+        name=node.name,
+        included=_limit(node.included_gb, GIGABYTE) or _limit(node.included_size, MEGABYTE),
+        maximum=_limit(node.max_size_gb, GIGABYTE) or _limit(node.max_size, MEGABYTE),
+        max_repos=node.max_repos if node.max_repos and node.max_repos > 0 else None,
+    )
+
+
+# ---- SSH keys
+
+
+class _SSHKey(Node):
+    graphql = "PublicSSHKeyType"
+
+    id: Text | int
+    name: Text
+    added_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class _SSHKeys(Root):
+    ssh_list: list[_SSHKey]
+
+
+def _ssh_keys(answer: Answer, skipped: Skipped) -> SSHKeyList:
+    nodes = answer.read(_SSHKeys, skipped).ssh_list
+    length = len(nodes) + skipped.entries
+    keys = (
+        SSHKey(str(n.id), n.name, _timestamp(n.added_at), _timestamp(n.last_used_at)) for n in nodes
+    )
+    return SSHKeyList(_distinct(keys, skipped), length)
+
+
+SSH_KEYS = Query.of(
+    "SSHKeys",
+    _SSHKeys,
+    floor={"Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name"},
+)
+
+
+# ---- API tokens
+
+PERMISSIONS = {"RO": "read_only", "FA": "full_access", "CO": "create_only"}
+
+
+class _APIToken(Node):
+    graphql = "JWTTokenType"
+
+    id: Text | int
+    name: Text
+    permission: Text
+    last_used: datetime | None = None
+    expiration: datetime | None = None
+
+
+class _TokenOwner(Node):
+    graphql = "UserType"
+
+    jwttoken_set: list[_APIToken]
+
+
+class _Tokens(Root):
+    me: _TokenOwner
+
+
+def _tokens(answer: Answer, skipped: Skipped) -> APITokenList:
+    nodes = answer.read(_Tokens, skipped).me.jwttoken_set
+    tokens = _distinct(map(_api_token, nodes), skipped)
+    return APITokenList(tokens, complete=not (skipped.entries or skipped.fields or answer.error))
+
+
+def _api_token(node: _APIToken) -> APIToken:
+    permission = PERMISSIONS.get(node.permission, node.permission.lower())
+    used, expires = _timestamp(node.last_used), _timestamp(node.expiration)
+    return APIToken(str(node.id), node.name, permission, used, expires)
+
+
+AREAS: tuple[Area, ...] = (
+    Area("repos", REPOS, _repos),
+    Area("account", Query.of("Account", _Account), _account),
+    Area("ssh_keys", SSH_KEYS, _ssh_keys),
+    Area("tokens", Query.of("Tokens", _Tokens), _tokens),
+)
+
+for _root in (_Repos, _Account, _SSHKeys, _Tokens):
+    reader(_root)
+
+
+def _distinct(facts: Iterable[Fact], skipped: Skipped) -> tuple[Fact, ...]:
+    """Return the first fact of each id; count the others as skipped entries."""
+    found: dict[str, Fact] = {}
+    for fact in facts:
+        if found.setdefault(fact.id, fact) is not fact:
+            skipped.entries += 1
+    return tuple(found.values())
+
+
+def _times(value: float | UnsetType | None, unit: int) -> float | None:
+    if not isinstance(value, float):
+        return None
+    # In whole bytes (or seconds), exact where the value is whole.
+    return int(value) * unit if value == int(value) else round(value * unit)
+
+
+def _limit(value: float | None, unit: int) -> float | None:
+    return _times(value, unit) if value is not None and value > 0 else None
+
+
+def _length(entries: list[Raw] | None) -> int | None:
+    return None if entries is None else len(entries)
+
+
+def _timestamp(moment: datetime | UnsetType | None) -> float | None:
+    """Return seconds since the epoch; a moment without an offset is UTC."""
+    if not isinstance(moment, datetime):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,74 @@
+"""The history that BorgBase keeps: what each repo used, and what was billed, day by day.
+
+A query asks for several repos, each under an alias: `u0: repoUsageList(repoId: "a1b2") { … }`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+
+from borgbase_exporter.api.areas import GIGABYTE, Size
+from borgbase_exporter.api.client import Answer
+from borgbase_exporter.api.query import AUTHENTICATED, Field, Node, Query, Root, fields_of
+from borgbase_exporter.api.reading import Skipped, reader
+
+Days = dict[int, float]
+"""Values by UTC day, counted from 1 January 1970."""
+
+EPOCH = date(1970, 1, 1).toordinal()
+
+
+class _Usage(Node):
+    graphql = "RepoUsageType"
+
+    date: date
+    disk_usage: Size
+
+
+class _Billed(Node):
+    graphql = "OverageType"
+
+    date: date
+    used_gb: Size
+
+
+class _Bill(Root):
+    overage_list: list[_Billed]
+
+
+reader(list[_Usage])
+reader(_Bill)
+_FLOOR = frozenset({"Query.repoUsageList", "RepoUsageType.date", "RepoUsageType.diskUsage"})
+BILLED = Query.of("Billed", _Bill)
+
+
+def usage(repo_ids: Sequence[str]) -> Query:
+    """Return the query for the daily usage of some repos."""
+    lists = (
+        Field(
+            "repoUsageList",
+            of=_Usage.graphql,
+            fields=fields_of(_Usage),
+            alias=f"u{number}",
+            arguments=f"(repoId: {json.dumps(repo_id)})",  # GraphQL's strings are those of JSON
+        )
+        for number, repo_id in enumerate(repo_ids)
+    )
+    return Query("Usage", (AUTHENTICATED, *lists), _FLOOR)
+
+
+def usage_days(answer: Answer, number: int) -> Days:
+    """Decode the answer to the query above for one of its repos, in the API's own unit.
+
+    Rows that cannot be read are left out. Raises a PollError when there is no list.
+    """
+    rows = answer.root(f"u{number}", list[_Usage], Skipped())
+    return {row.date.toordinal() - EPOCH: row.disk_usage for row in rows}
+
+
+def billed_days(answer: Answer) -> Days:
+    """Decode the answer to BILLED, in bytes, in the same way."""
+    rows = answer.read(_Bill, Skipped()).overage_list
+    return {row.date.toordinal() - EPOCH: row.used_gb * GIGABYTE for row in rows}
