@@ -17,21 +17,24 @@ MAX_READ = 8 * MAX_MESSAGE
 """Characters of a foreign message that are looked at: it may be megabytes long."""
 MAX_RUN = 12
 """Characters of a secret in a row that are too many to show."""
+SHORT_SECRET = 4
+"""Characters of a secret that goes as a whole or not at all."""
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def redacted(text: str, *secrets: str) -> str:
     """Return a foreign message fit for a log: one line, of bounded length, without the secrets.
 
-    Every long run of a secret goes, also one that is broken by spaces or invisible characters, or
-    that is spelled in base64 or percent-encoded.
+    Every long run of a secret goes, also one that is broken by characters that no secret has, or
+    that is spelled in other case, in base64 or percent-encoded.
     """
     text = text[:MAX_READ]
-    places = [i for i, char in enumerate(text) if char.isprintable() and not char.isspace()]
-    dense = "".join(text[i] for i in places)
     hidden: set[int] = set()
-    for form in {form for secret in secrets if secret for form in _forms(secret)}:
-        size = min(MAX_RUN, len(form))
+    for form in {form.lower() for secret in secrets if secret for form in _forms(secret)}:
+        alphabet = set(form)
+        places = [i for i, char in enumerate(text) if char.lower() in alphabet]
+        dense = "".join(text[i] for i in places).lower()
+        size = min(MAX_RUN, len(form), max(len(form) - 1, SHORT_SECRET))
         runs = {form[i : i + size] for i in range(len(form) - size + 1)}
         for start in range(len(dense) - size + 1):
             if dense[start : start + size] in runs:
@@ -49,9 +52,9 @@ def redacted(text: str, *secrets: str) -> str:
 def _forms(secret: str) -> Iterator[str]:
     """Yield a secret and what becomes of it by common encodings."""
     yield secret
-    yield urllib.parse.quote(secret, safe="")
+    yield urllib.parse.quote(secret, safe="", errors="replace")
     for shift in range(3):  # base64 depends on where in a group of three bytes the secret begins
-        encoded = base64.b64encode(b" " * shift + secret.encode()).decode()
+        encoded = base64.b64encode(b" " * shift + secret.encode(errors="replace")).decode()
         inner = encoded[4 if shift else 0 : -4]
         if len(inner) >= MAX_RUN:
             yield inner
