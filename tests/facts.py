@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from borgbase_exporter.diagnosis import Finding, examine
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import (
     Account,
@@ -100,11 +99,3 @@ FINE_REPO = Repo(
 )
 FINE_ACCOUNT = Account(plan=Plan("Small", included=1000.0), subscription_end=NOW + 100 * 86_400)
 NO_TOKENS = APITokenList((), complete=True)
-
-
-def found(
-    *repos: Repo, account: Account = FINE_ACCOUNT, tokens: APITokenList = NO_TOKENS
-) -> Finding:
-    """Return what is found of an account whose polls work."""
-    made = status(repos=RepoList(repos, complete=True), account=account, tokens=tokens)
-    return examine(replace(made, token_expires=None), "BORGBASE_TOKEN", NOW)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from borgbase_exporter.model import (
     AccountStatus,
@@ -12,7 +13,6 @@ from borgbase_exporter.model import (
     Repo,
     RepoList,
 )
-from borgbase_exporter.state import View
 from tests.facts import ACCOUNT, NOW, TOKENS, collector, status
 
 HOUR, DAY, GB = 3600.0, 86_400.0, 1e9
@@ -20,19 +20,32 @@ MAX_AGE = 6 * HOUR
 Accounts = dict[str, AccountStatus]
 
 
+@dataclass(frozen=True)
+class View:
+    accounts: Accounts
+    revision: int = 0
+
+
 class Stage:
-    """What a status page looks at: its accounts may be exchanged."""
+    """The source of a status page, whose accounts a test may exchange."""
 
     def __init__(self, accounts: Accounts) -> None:
-        self.view = View(accounts, None, float("inf"), 0)
+        self.latest = View(accounts)
+        self.problems: list[str] = []
+
+    async def view(self) -> View:
+        return self.latest
+
+    def troubles(self) -> Sequence[str]:
+        return self.problems
 
     @property
     def accounts(self) -> Accounts:
-        return dict(self.view.accounts)
+        return self.latest.accounts
 
     @accounts.setter
     def accounts(self, accounts: Accounts) -> None:
-        self.view = replace(self.view, accounts=accounts, revision=self.view.revision + 1)
+        self.latest = View(accounts, self.latest.revision + 1)
 
 
 REFUSED = Failure("auth", "the token is refused: Signature has expired")
@@ -68,7 +81,7 @@ def repo(name: str, **fields: object) -> Repo:
 FULL = repo("full", usage=97 * GB, quota=100 * GB, quota_enabled=True)
 LATE = repo("late", last_modified=NOW - 3 * DAY, inactivity_limit=2 * DAY, usage=2 * GB)
 SILENT = repo("silent", last_modified=NOW - 9 * DAY, inactivity_limit=2 * DAY, region="us")
-UNUSED = repo("unused", last_modified=None, created=NOW - 10 * DAY, usage=0.0, append_only=False)
+UNUSED = repo("unused", last_modified=None, never_written=True, created=NOW - 10 * DAY, usage=0.0)
 FINE = repo("fine", usage=30 * GB, quota=100 * GB, quota_enabled=True, inactivity_limit=DAY)
 
 

@@ -1,0 +1,1 @@
+"""What is wrong with accounts, and what is known of them, in words."""
