@@ -3,18 +3,20 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from borgbase_exporter.credentials import (
+from borgbase_exporter.errors import TokenError
+from borgbase_exporter.tokens import (
+    MAX_FILE,
     GivenToken,
     OneToken,
     TokenFile,
     TokenFolder,
     expiration,
 )
-from borgbase_exporter.errors import TokenError
 from tests.canary import CANARY
 
 
@@ -23,7 +25,7 @@ def jwt(payload: object) -> str:
     return f"aGVhZA.{body}.c2ln"
 
 
-def test_a_token_file_is_read_anew_each_time_and_stripped(tmp_path: Path) -> None:
+def test_a_token_file_is_read_again_each_time_and_stripped(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(f"\n  {CANARY}\r\n")
     source = TokenFile(path)
@@ -37,25 +39,26 @@ def test_a_token_file_is_read_anew_each_time_and_stripped(tmp_path: Path) -> Non
     [
         (b"", "is empty"),
         (b" \n\t", "is empty"),
-        (b"two tokens", "holds a space; give the token alone"),
-        (b"line\nbreak", "holds more than one line; give the token alone"),
-        (b"line\r\nbreak", "holds more than one line; give the token alone"),
-        (b'"a.b.c"', "holds quotes; give the token alone"),
-        (b"'a.b.c'", "holds quotes; give the token alone"),
-        (b"Bearer a.b.c", 'holds the word "Bearer"; give the token alone'),
-        (b"Authorization: Bearer a.b.c", 'holds the word "Bearer"; give the token alone'),
-        (b"BORGBASE_TOKEN=a.b.c", "holds an assignment; give the token alone"),
-        (b"export TOKEN='a.b.c'", "holds an assignment; give the token alone"),
-        (b"/run/secrets/token", "holds a path, which belongs into BORGBASE_TOKEN_FILE"),
-        (b"./token", "holds a path"),
-        (b"<your token>", "holds JSON, a placeholder or the like"),
-        (b'{"token": "a.b.c"}', "holds JSON, a placeholder or the like"),
-        (b"nul\0", "holds what no token does"),
-        ("tök".encode(), "holds what no token does"),
+        (b"two tokens", "contains a space; give the token alone"),
+        (b"line\nbreak", "contains more than one line; give the token alone"),
+        (b"line\r\nbreak", "contains more than one line; give the token alone"),
+        (b'"a.b.c"', "contains quotes; give the token alone"),
+        (b"'a.b.c'", "contains quotes; give the token alone"),
+        (b"Bearer a.b.c", 'contains the word "Bearer"; give the token alone'),
+        (b"Authorization: Bearer a.b.c", 'contains the word "Bearer"; give the token alone'),
+        (b"BORGBASE_TOKEN=a.b.c", "contains an assignment; give the token alone"),
+        (b"export TOKEN='a.b.c'", "contains an assignment; give the token alone"),
+        (b"/run/secrets/token", "contains a path, which BORGBASE_TOKEN_FILE is for"),
+        (b"./token", "contains a path"),
+        (b"<your token>", "contains JSON or a placeholder"),
+        (b'{"token": "a.b.c"}', "contains JSON or a placeholder"),
+        (b"nul\0", "contains a character that no token has"),
+        ("tök".encode(), "contains a character that no token has"),
         (b"\xff\xfe", "not a text file in UTF-8"),
+        (b"x" * (MAX_FILE + 1), "larger than 64 KiB"),
     ],
 )
-def test_what_cannot_be_a_token_is_refused_by_place_not_by_content(
+def test_a_file_without_a_token_is_refused_by_place_not_by_content(
     tmp_path: Path, content: bytes, complaint: str
 ) -> None:
     path = tmp_path / "token"
@@ -65,19 +68,37 @@ def test_what_cannot_be_a_token_is_refused_by_place_not_by_content(
     assert str(caught.value).startswith(f"{path}: {complaint}")
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # sparse; reading it would need a terabyte of memory
+    with pytest.raises(TokenError, match="larger than 64 KiB"):
+        TokenFile(path).read()
+
+
+def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="No such file"):
         TokenFile(tmp_path / "none").read()
-    with pytest.raises(TokenError, match=r"is a folder; .* --token\.dir"):
+    with pytest.raises(TokenError, match=r"is a folder; use --token\.dir"):
         TokenFile(tmp_path).read()
+
+
+def test_pipes_sockets_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket"))
+        for path in (tmp_path / "pipe", tmp_path / "socket", Path("/dev/zero")):
+            with pytest.raises(TokenError, match=rf"{path}: (not a regular file|No such device)"):
+                TokenFile(path).read()
 
 
 @pytest.mark.parametrize(
     "token", [CANARY, "opaque", "c29tZQ==", "a+b/c=", "ab_-.cd.ef", "bearertoken", "tokens"]
 )
-def test_what_may_be_a_token_is_taken(tmp_path: Path, token: str) -> None:
+@pytest.mark.parametrize("form", ["{}\n", "{}\r\n", "  {}\t\n", "\ufeff{}\n"])
+def test_what_may_be_a_token_is_accepted(tmp_path: Path, token: str, form: str) -> None:
     path = tmp_path / "token"
-    path.write_text(f"\ufeff{token}\n", "utf-8")  # as editors of Windows begin a file
+    path.write_text(form.format(token), "utf-8", newline="")
     assert TokenFile(path).read() == token
 
 
@@ -91,7 +112,7 @@ def test_files_that_others_may_read_are_exposed(tmp_path: Path) -> None:
     assert TokenFile(path).exposed is False
 
 
-def test_a_group_may_read_what_it_owes_its_own_reading_to(
+def test_a_group_may_read_a_file_that_the_exporter_reads_as_its_member(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "token"
@@ -116,18 +137,6 @@ def test_a_folder_where_others_may_put_files_is_exposed(
     assert TokenFolder(tmp_path / "none").exposed is False
 
 
-@pytest.mark.parametrize(
-    ("name", "stray"),
-    [
-        *((name, True) for name in ("home~", "#home#", "README", "readme.md", "home.bak")),
-        *((name, True) for name in ("home.swp", "home.dpkg-old", "home.example")),
-        *((name, False) for name in ("home", "borg.example.org", "home.token", "old", "~home")),
-    ],
-)
-def test_files_that_editors_and_packages_leave_behind(name: str, *, stray: bool) -> None:
-    assert TokenFile(Path("/run") / name).stray is stray
-
-
 def test_a_folder_names_accounts_by_file_as_kubernetes_mounts_them(tmp_path: Path) -> None:
     data = tmp_path / "..2026_01_01"
     data.mkdir()
@@ -143,25 +152,40 @@ def test_a_folder_names_accounts_by_file_as_kubernetes_mounts_them(tmp_path: Pat
     assert {name: source.read() for name, source in sources.items()} == {"home": "a", "work": "b"}
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="No such file"):
         TokenFolder(tmp_path / "none").sources()
     (tmp_path / "token").touch()
-    with pytest.raises(TokenError, match=r"is no folder; .* --token\.file"):
+    with pytest.raises(TokenError, match=r"not a folder; use --token\.file"):
         TokenFolder(tmp_path / "token").sources()
 
 
-def test_an_odd_file_name_still_makes_a_label(tmp_path: Path) -> None:
+def test_a_bad_entry_costs_its_own_account_alone(tmp_path: Path) -> None:
+    (tmp_path / "good").write_text("token")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "beyond").symlink_to("good/beyond")
+    for name in ("a\udcff", "a\udcfe"):
+        (tmp_path / name).write_text("a")
+    sources = TokenFolder(tmp_path).sources()
+    assert sources.pop("good").read() == "token"
+    problems = {}
+    for name, source in sources.items():
+        with pytest.raises(TokenError) as caught:
+            source.read()
+        problems[name] = str(caught.value).removeprefix(f"{tmp_path}").lstrip("/")
+    assert problems == {
+        "pipe": "pipe: not a regular file",
+        "loop": "loop: Too many levels of symbolic links",
+        "beyond": "beyond: Not a directory",
+        "a\N{REPLACEMENT CHARACTER}": ": two files are called a\N{REPLACEMENT CHARACTER}; rename one",
+    }
+
+
+def test_a_file_name_that_is_not_utf8_still_makes_a_label(tmp_path: Path) -> None:
     (Path(tmp_path) / "caf\udce9").write_text("a")
     (account,) = TokenFolder(tmp_path).sources()
     assert account == "caf\N{REPLACEMENT CHARACTER}"
-
-
-def test_files_whose_names_are_shown_alike_are_refused(tmp_path: Path) -> None:
-    for name in ("a\udcff", "a\udcfe"):
-        (tmp_path / name).write_text("a")
-    with pytest.raises(TokenError, match="two files are called a\N{REPLACEMENT CHARACTER}; rename"):
-        TokenFolder(tmp_path).sources()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +195,7 @@ def test_files_whose_names_are_shown_alike_are_refused(tmp_path: Path) -> None:
         *((name, False) for name in ("mum", "borg.example.org", "token", ".txt", "1.5")),
     ],
 )
-def test_names_that_are_a_files_more_than_an_accounts(name: str, *, extended: bool) -> None:
+def test_names_of_files_that_are_unlikely_for_accounts(name: str, *, extended: bool) -> None:
     assert TokenFile(Path("/run") / name).extended is extended
 
 
@@ -190,12 +214,8 @@ def test_the_secret_is_in_no_representation() -> None:
         (jwt({"exp": None}), None),
         (jwt({"exp": "soon"}), None),
         (jwt([1]), None),
-        ("a.b.c", None),
-        ("a.!!!!.c", None),
-        ("no-dots", None),
-        ("a.b.c.d", None),
-        ("", None),
+        *((token, None) for token in ("a.b.c", "a.!!!!.c", "no-dots", "a.b.c.d", "")),
     ],
 )
-def test_expiration_is_read_where_it_can_be(token: str, expires: float | None) -> None:
+def test_expiration_is_read_where_possible(token: str, expires: float | None) -> None:
     assert expiration(token) == expires

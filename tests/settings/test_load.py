@@ -1,0 +1,427 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from borgbase_exporter import __version__, settings
+from borgbase_exporter.model import COLLECTORS
+from borgbase_exporter.settings import Backfill, Check, Serve, SettingsError, Textfile, readers
+from borgbase_exporter.settings.loading import SETTINGS
+from borgbase_exporter.settings.readers import Address
+from borgbase_exporter.tokens import GivenToken, OneToken, TokenFile, TokenFolder
+from tests.canary import CANARY, TRACES, betrays
+
+TOKEN = {"BORGBASE_TOKEN": CANARY}
+EXPORTER = "https://anna:hunter2@exporter.example:10133/"
+
+
+def serve(*arguments: str, **environment: str) -> Serve:
+    loaded = settings.load(["serve", *arguments], {**TOKEN, **environment})
+    assert isinstance(loaded, Serve)
+    return loaded
+
+
+def check(*arguments: str, **environment: str) -> Check:
+    loaded = settings.load(["check", *arguments], environment)
+    assert isinstance(loaded, Check)
+    return loaded
+
+
+def backfill(*arguments: str) -> Backfill:
+    loaded = settings.load(["backfill", "--output=a.om", *arguments], TOKEN)
+    assert isinstance(loaded, Backfill)
+    return loaded
+
+
+def textfile(*arguments: str) -> Textfile:
+    loaded = settings.load(arguments, TOKEN)
+    assert isinstance(loaded, Textfile)
+    return loaded
+
+
+def faults(*arguments: str, **environment: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        settings.load(arguments, environment)
+    return caught.value.faults
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    loaded = settings.load([], TOKEN)
+    assert isinstance(loaded, Serve)
+    assert loaded.command == "serve"
+    assert loaded.web.listen_addresses == (Address("", 10133),)
+    assert loaded.web.telemetry_path == "/metrics"
+    assert loaded.web.config_file is None
+    assert (loaded.web.allowed_hosts, loaded.web.grafana_url) == ((), None)
+    assert (loaded.web.status_page, loaded.web.open_probes) == (True, False)
+    assert (loaded.poll.interval, loaded.poll.timeout, loaded.poll.max_age) == (900, 30, 21_600)
+    assert loaded.collectors == {"repos", "account", "ssh_keys", "tokens"}
+    assert loaded.api.url == "https://api.borgbase.com/graphql"
+    assert (loaded.api.ca_file, loaded.api.proxy) == (None, None)
+    assert loaded.api.max_response == 64 * 2**20
+    assert (loaded.log.level, loaded.log.format) == ("info", "logfmt")
+    assert loaded.tokens == OneToken("default", GivenToken("BORGBASE_TOKEN", CANARY))
+    assert (loaded.account, loaded.demo, loaded.warnings) == ("default", False, ())
+
+
+def test_flags_override_the_environment_which_overrides_defaults() -> None:
+    variables = {"BORGBASE_POLL_INTERVAL": "20m", "BORGBASE_POLL_TIMEOUT": "20s"}
+    poll = serve("--poll.interval", "10m", **variables).poll
+    assert (poll.interval, poll.timeout, poll.max_age) == (600, 20, 21_600)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert serve(BORGBASE_POLL_INTERVAL="").poll.interval == 900
+
+
+def test_flags_come_before_or_after_the_command() -> None:
+    for words in (("check", "--poll.timeout=5s"), ("--poll.timeout", "5s", "check")):
+        loaded = settings.load(words, TOKEN)
+        assert (loaded.command, loaded.poll.timeout) == ("check", 5)
+
+
+def test_several_addresses() -> None:
+    both = (Address("127.0.0.1", 1), Address("::1", 2))
+    flags = ("--web.listen-address", "127.0.0.1:1", "--web.listen-address", "[::1]:2")
+    assert serve(*flags).web.listen_addresses == both
+    variable = {"BORGBASE_WEB_LISTEN_ADDRESS": "127.0.0.1:1, [::1]:2"}
+    assert serve(**variable).web.listen_addresses == both
+    assert [str(address) for address in both] == ["127.0.0.1:1", "[::1]:2"]
+
+
+def test_a_port_alone_means_all_addresses() -> None:
+    assert serve("--web.listen-address=9000").web.listen_addresses == (Address("", 9000),)
+
+
+def test_switches_by_flag_and_by_environment() -> None:
+    assert serve("--no-collector.account").collectors == {"repos", "ssh_keys", "tokens"}
+    assert serve(BORGBASE_COLLECTOR_ACCOUNT="false").collectors == {"repos", "ssh_keys", "tokens"}
+    assert "account" in serve("--collector.account", BORGBASE_COLLECTOR_ACCOUNT="no").collectors
+    assert not serve("--web.no-status-page").web.status_page
+    assert not serve(BORGBASE_WEB_STATUS_PAGE="false").web.status_page
+    assert serve("--web.open-probes").web.open_probes
+
+
+def test_hosts_and_grafana() -> None:
+    flags = ("--web.allowed-host=Exporter.example", "--web.allowed-host=[::1]")
+    assert serve(*flags).web.allowed_hosts == ("exporter.example", "[::1]")
+    variables = {
+        "BORGBASE_WEB_ALLOWED_HOST": "a, 192.0.2.1",
+        "BORGBASE_WEB_GRAFANA_URL": "http://g/",
+    }
+    web = serve(**variables).web
+    assert (web.allowed_hosts, web.grafana_url) == (("a", "192.0.2.1"), "http://g/")
+
+
+def test_places_of_a_token(tmp_path: Path) -> None:
+    file = OneToken("home", TokenFile(Path("/run/token")))
+    assert check("--token.file", "/run/token", "--account", "home").tokens == file
+    assert check(BORGBASE_TOKEN_FILE="/run/token", BORGBASE_ACCOUNT="home").tokens == file
+    assert check("--token.dir", str(tmp_path)).tokens == TokenFolder(tmp_path)
+    assert check(BORGBASE_TOKEN_DIR=str(tmp_path)).tokens == TokenFolder(tmp_path)
+
+
+def test_the_demo_needs_no_token_and_names_its_account() -> None:
+    loaded = check("--demo")
+    assert (loaded.demo, loaded.account, loaded.tokens) == (True, "demo", None)
+    assert check("--demo", "--account=x", **TOKEN).warnings == (
+        "BORGBASE_TOKEN is not used: --demo is on",
+        "--account is not used: --demo is on",
+    )
+
+
+def test_json_is_a_format() -> None:
+    assert check("--json", **TOKEN).format == "json"
+    assert check("--json", "--format=json", **TOKEN).format == "json"
+    assert faults("check", "--json", "--format=nagios", **TOKEN) == (
+        "--json, --format: given 2 times, with different values",
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "json", "nagios", "checkmk"])
+def test_formats_of_check(form: str) -> None:
+    assert check(BORGBASE_FORMAT=form, **TOKEN).format == form
+
+
+def test_a_check_of_a_running_exporter_needs_no_token_and_keeps_its_password() -> None:
+    loaded = check("--from", EXPORTER, "--report", "report.json")
+    assert (loaded.source, loaded.tokens) == (EXPORTER, None)
+    assert loaded.report == Path("report.json")
+    assert "hunter2" not in repr(loaded)
+    assert check(BORGBASE_FROM=EXPORTER).source == EXPORTER
+    (fault,) = faults("check", "--from", EXPORTER.replace("https", "ftp"))
+    assert fault == "--from: is not a URL such as https://host/path"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("90s", 90), ("15m", 900), ("1h30m", 5400), ("1d", 86_400)),
+        *(("2w", 1_209_600), ("5s100ms", 5.1), ("1y", 31_536_000)),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert readers.duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        *(("4096", 4096), ("64MiB", 2**26), ("10MB", 10**7)),
+        *(("1 GiB", 2**30), ("5k", 5000), ("7B", 7), ("1tib", 2**40)),
+    ],
+)
+def test_sizes(text: str, amount: int) -> None:
+    assert readers.size(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("90d", timedelta(days=90)),
+        ("2y", timedelta(days=730)),
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00+01:00", datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=1)))),
+        ("1769860800.5", datetime(2026, 1, 31, 12, microsecond=500_000, tzinfo=UTC)),
+    ],
+)
+def test_moments(text: str, read: object) -> None:
+    assert readers.moment(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("127.0.0.1", "x:99999", "x:", "::1", "::1:10133"),
+        *("host:http", ":-1", "a..b:80", f"{'x' * 70}:1"),
+    ],
+)
+def test_odd_addresses(text: str) -> None:
+    (fault,) = faults(f"--web.listen-address={text}", **TOKEN)
+    assert fault.startswith("--web.listen-address: ")
+    assert "is not an address" in fault
+
+
+def test_a_variable_for_another_command_is_ignored() -> None:
+    assert serve(BORGBASE_SINCE="whenever", BORGBASE_FORMAT="perhaps").warnings == ()
+    assert check(BORGBASE_WEB_LISTEN_ADDRESS="nonsense", **TOKEN).warnings == ()
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    found = faults("--poll.interval=x", "--log.level=x", "--api.proxy=x", "--account= ")
+    assert [fault.partition(":")[0] for fault in found] == [
+        *("--poll.interval", "--api.proxy", "--account", "--log.level"),
+        "no token",
+    ]
+
+
+def test_a_typing_error_does_not_also_report_a_missing_token_or_argument() -> None:
+    for words in (["--what"], ["chekc"], ["check", "again"], ["backfill", "--ouput=x"]):
+        assert len(faults(*words)) == 1
+    assert faults("textfile", "--what", "x.prom") == ("--what: no such flag",)
+
+
+def test_the_error_lists_faults_and_likely_causes() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.load(["check", "--log.level=x"], {"BORGBASE_TOKENFILE": CANARY})
+    assert str(caught.value).splitlines() == [
+        "borgbase-exporter: 2 faults in the configuration",
+        '  --log.level: "x" is none of debug, info, warning, error',
+        "  no token: set BORGBASE_TOKEN, BORGBASE_TOKEN_FILE (--token.file) or BORGBASE_TOKEN_DIR "
+        "(--token.dir); to try it without one: --demo",
+        "Possible causes:",
+        "  BORGBASE_TOKENFILE: no such setting; did you mean BORGBASE_TOKEN_FILE?",
+        "See borgbase-exporter --help.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("BORGBASE_TOKENS_DIR", "BORGBASE_TOKEN_DIR"),
+        ("BORGBASE_TOKENFILE", "BORGBASE_TOKEN_FILE"),
+        ("BORGBASE_API_TOKEN", "BORGBASE_TOKEN"),
+    ],
+)
+def test_a_variable_with_a_typing_error_is_reported_with_its_consequence(
+    wrong: str, right: str
+) -> None:
+    with pytest.raises(SettingsError, match="no token: ") as caught:
+        settings.load(["check"], {wrong: CANARY})
+    assert caught.value.warnings == (f"{wrong}: no such setting; did you mean {right}?",)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--token", CANARY],
+        [f"--token={CANARY}"],
+        [CANARY],
+        ["check", "--token", CANARY],
+        ["check", "--tokenfile", CANARY, "--demo"],
+        [f"-t{CANARY}"],
+        [f"--{CANARY}"],
+        ["--api.url", CANARY[-52:]],
+        [f"--api.proxy=http//{CANARY}"],
+        ["check", f"--from={CANARY}"],
+    ],
+)
+def test_a_token_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.load(words, {})
+    assert not betrays(str(caught.value))
+
+
+@pytest.mark.parametrize("token", [CANARY, f"eyJhbGciOiJIUzI1NiJ9.e30.{TRACES[2]}"])
+@pytest.mark.parametrize(
+    "form", ["{}", '"{}"', "Bearer {}", "token {}", "BORGBASE_TOKEN={}", "{}=", "./{}", "{}\n"]
+)
+def test_a_token_in_place_of_anything_else_is_refused_unseen(token: str, form: str) -> None:
+    stray = form.format(token)
+    cases = [
+        (command, setting)
+        for command, own in SETTINGS.items()
+        for setting in own.values()
+        if not setting.is_switch and setting.flag != "BORGBASE_TOKEN"
+    ]
+    for command, setting in cases:
+        word = f"{setting.flag}={stray}" if setting.flag.startswith("--") else stray
+        variables = {setting.variable: stray} if setting.variable else {}
+        for where, words, given in ((setting.flag, [word], {}), (setting.variable, [], variables)):
+            if where:
+                with pytest.raises(SettingsError) as caught:
+                    settings.load([command, *words], {"BORGBASE_DEMO": "true", **given})
+                assert f"\n  {where}: " in str(caught.value)
+                assert not betrays(str(caught.value)), where
+
+
+def test_neither_a_token_nor_a_proxys_password_is_in_the_representation() -> None:
+    loaded = serve("--api.proxy", "http://user:hunter2@proxy:8080")
+    assert loaded.api.proxy == "http://user:hunter2@proxy:8080"
+    assert "hunter2" not in repr(loaded)
+    assert CANARY not in repr(loaded)
+
+
+def test_a_proxys_password_may_look_like_a_token() -> None:
+    proxy = f"http://user:{CANARY}@proxy:3128"
+    assert serve("--api.proxy", proxy).api.proxy == proxy
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
+def test_http_is_allowed_to_this_machine(host: str) -> None:
+    url = f"http://{host}:8080/graphql"
+    assert serve(f"--api.url={url}").api.url == url
+    (fault,) = faults(f"--api.url={url}", "--api.proxy=http://proxy:3128", **TOKEN)
+    assert fault.startswith("--api.proxy: not with http in --api.url")
+
+
+def test_a_loopback_api_by_https_may_have_a_proxy() -> None:
+    url = "https://127.0.0.1/graphql"
+    assert serve(f"--api.url={url}", "--api.proxy=http://proxy:3128").api.url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost.example.org/", "http://10.0.0.1/", "https://user:pw@host/"]
+)
+def test_addresses_that_would_expose_the_token(url: str) -> None:
+    assert len(faults(f"--api.url={url}", **TOKEN)) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my-long-config.production.example-file", "monkey.example.international", "/run/keyJ.a.b"],
+)
+def test_names_of_files_and_hosts_are_not_taken_for_tokens(name: str) -> None:
+    assert serve("--account", name).account == name
+    assert check("--token.file", name).tokens == OneToken("default", TokenFile(Path(name)))
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_no_typing_errors() -> None:
+    address = "BORGBASE_EXPORTER_PORT_10133_TCP"
+    variables = {
+        "BORGBASE_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "BORGBASE_EXPORTER_SERVICE_PORT_METRICS": "10133",
+        "BORGBASE_EXPORTER_PORT": "tcp://10.0.0.1:10133",
+        **{f"{address}{suffix}": "x" for suffix in ("", "_PROTO", "_PORT", "_ADDR")},
+    }
+    assert serve(**variables).warnings == ()
+
+
+def test_a_flag_may_be_repeated_but_not_contradicted() -> None:
+    assert serve("--poll.timeout=5s", "--poll.timeout=5s").poll.timeout == 5
+    assert faults("--collector.account", "--no-collector.account", **TOKEN) == (
+        "--collector.account, --no-collector.account: given 2 times, with different values",
+    )
+
+
+def test_max_age_below_the_interval_is_worth_a_warning_where_polls_repeat(tmp_path: Path) -> None:
+    (warning,) = serve("--poll.max-age=10m").warnings
+    assert "disappear" in warning
+    assert textfile("textfile", str(tmp_path / "x.prom"), "--poll.max-age=10m").warnings == ()
+    assert settings.load(["--demo", "--poll.interval=1m"], {}).warnings == ()
+
+
+def test_what_to_write_of_the_past() -> None:
+    loaded = backfill()
+    assert loaded.output == Path("a.om")
+    assert (loaded.since, loaded.until) == (timedelta(days=90), timedelta(hours=3))
+    assert (loaded.dense, loaded.labels, loaded.repos, loaded.unit) == (90 * 86_400, (), (), None)
+    loaded = backfill(
+        *("--dense=2y", "--label=job=a=b", "--label", "pod=", "--repo=x", "--repo=y z"),
+        "--unit=1MiB",
+    )
+    assert loaded.dense == 730 * 86_400
+    assert loaded.labels == (("job", "a=b"), ("pod", ""))
+    assert (loaded.repos, loaded.unit) == (("x", "y z"), 2**20)
+
+
+def test_the_path_of_the_textfile_is_anywhere_after_the_command(tmp_path: Path) -> None:
+    path, folder = tmp_path / "x.prom", tmp_path / "folder"
+    assert textfile("textfile", "--poll.timeout", "5s", str(path), "--demo").path == path
+    assert textfile("--demo", "textfile", str(path)).path == path
+    folder.symlink_to(tmp_path, target_is_directory=True)
+    path.symlink_to("y.prom")
+    assert textfile("textfile", str(folder / "x.prom")).path == tmp_path / "y.prom"
+
+
+def test_a_link_to_nothing_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "x.prom"
+    path.symlink_to(path)
+    (fault,) = faults("textfile", str(path), **TOKEN)
+    assert fault.startswith("PATH: ")
+    assert fault.endswith("is a link to nothing")
+
+
+@pytest.mark.parametrize("command", SETTINGS)
+def test_help_shows_what_the_command_takes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        settings.load([command, "--help"], {})
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    path = " PATH" if command == "textfile" else ""
+    assert text.startswith(f"usage: borgbase-exporter {command}{path} [flags]\n")
+    expected = [flag for flag in SETTINGS[command] if flag.startswith("--")]
+    assert sorted(re.findall(r"^  (--\S+)", text, re.MULTILINE)) == sorted(expected)
+    assert all(f"${SETTINGS[command][flag].variable}" in text for flag in expected)
+
+
+def test_every_collector_has_a_switch(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        settings.load(["--help"], {})
+    text = capsys.readouterr().out
+    assert all(f"--collector.{name} " in text for name in COLLECTORS)
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        settings.load([flag], {})
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"borgbase-exporter {__version__}\n"
