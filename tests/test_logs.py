@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 
-from borgbase_exporter.logs import Formatter
+import pytest
+
+from borgbase_exporter.logs import WAITING, Formatter
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
@@ -42,3 +46,69 @@ def test_a_traceback_stays_on_the_records_line() -> None:
     line = Formatter("logfmt").format(made)
     assert "\n" not in line
     assert "deep inside" in line
+
+
+@pytest.mark.parametrize("style", ["logfmt", "json"])
+def test_characters_that_steer_a_terminal_never_reach_it_raw(style: str) -> None:
+    steering = "\x7f\x9b\u202e\u2028\x1b\u200b"
+    line = Formatter(style).format(record(f"a{steering}b", account=f"c{steering}"))
+    assert line.isprintable()
+
+
+LOGS_TOO_MUCH = f"""
+import logging
+from borgbase_exporter.logs import Log
+log = Log("info", "logfmt")
+for number in range({3 * WAITING}):
+    logging.info("record %d", number)
+log.flush()
+print("ended")
+"""
+
+
+def test_a_log_that_nobody_reads_never_blocks_the_program() -> None:
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", LOGS_TOO_MUCH],
+            stderr=writer,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=60,
+            check=True,
+        )
+    finally:
+        os.close(writer)
+        os.close(reader)
+    assert done.stdout == b"ended\n"
+
+
+LOGS_AGAIN = f"""
+{LOGS_TOO_MUCH.partition("log.flush()")[0]}
+print("logged", flush=True)
+input()  # until the reader has read what was kept
+logging.info("last")
+log.flush()
+"""
+
+
+def test_dropped_records_are_counted() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOGS_AGAIN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "logged\n"
+        kept = [process.stderr.readline() for _ in range(WAITING)]
+        process.stdin.write("\n")
+        process.stdin.close()
+        rest = process.stderr.read().splitlines()
+    assert kept[0].endswith('msg="record 0"\n')
+    assert "log records were dropped" in rest[-2]
+    assert rest[-1].endswith("msg=last")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import logging.handlers
+import os
 import queue
 import re
+import threading
 from datetime import UTC, datetime
 
 from borgbase_exporter.text import printable
@@ -51,21 +53,25 @@ def _quoted(value: str) -> str:
     return printable(json.dumps(value, ensure_ascii=False))
 
 
-class _Queue(logging.handlers.QueueHandler):
+class _Handler(logging.Handler):
     """Formats records where they are logged, and leaves the writing to another thread."""
 
-    _dropped = 0
+    def __init__(self, waiting: queue.Queue[str]) -> None:
+        super().__init__()
+        self._waiting = waiting
+        self._dropped = 0
 
-    def enqueue(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it when nobody reads the log."""
         try:
             if self._dropped:
-                note = logging.makeLogRecord(
-                    {"levelname": "WARNING", "msg": f"{self._dropped} log records were dropped"}
-                )
-                self.queue.put_nowait(self.prepare(note))
+                fields = {
+                    "levelname": "WARNING",
+                    "msg": f"{self._dropped} log records were dropped",
+                }
+                self._waiting.put_nowait(self.format(logging.makeLogRecord(fields)))
                 self._dropped = 0
-            self.queue.put_nowait(record)
+            self._waiting.put_nowait(self.format(record))
         except queue.Full:
             self._dropped += 1
 
@@ -74,18 +80,25 @@ class Log:
     """The log of everything to standard error, at a level and in a style (logfmt or json)."""
 
     def __init__(self, level: str, style: str) -> None:
-        waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
-        handler = _Queue(waiting)
+        self._waiting: queue.Queue[str] = queue.Queue(WAITING)
+        handler = _Handler(self._waiting)
         handler.setFormatter(Formatter(style))
-        self._listener = logging.handlers.QueueListener(waiting, logging.StreamHandler())
-        self._listener.start()  # a daemon thread
         logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
         # One line for each connection at level debug: of no use without the traffic itself.
         logging.getLogger("urllib3").setLevel(logging.WARNING)
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
+
+    def _write(self) -> None:
+        # By number: a lock of sys.stderr's would block the end of the process as well.
+        while line := self._waiting.get():
+            rest = f"{line}\n".encode(errors="backslashreplace")
+            with contextlib.suppress(OSError):
+                while rest:
+                    rest = rest[os.write(2, rest) :]
 
     def flush(self) -> None:
-        """Wait for the last records to be written, but not for a reader that does not read."""
-        thread = self._listener._thread  # noqa: SLF001  # `stop` would wait for ever
-        self._listener.enqueue_sentinel()
-        if thread:
-            thread.join(FLUSH_SECONDS)
+        """Write the last records and end, but do not wait for a reader that does not read."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait("")
+        self._writer.join(FLUSH_SECONDS)

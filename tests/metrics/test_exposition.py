@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from borgbase_exporter.exposition import FORMATS, OPENMETRICS, TEXT, Format, Renderer
-from borgbase_exporter.metrics import BUILD, SCOPES
+from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
+from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Format, Renderer
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Repo, RepoList
 from tests.facts import NOW, collector, status
 
@@ -19,7 +19,8 @@ MAX_AGE = 3600.0
 
 
 def plain(*statuses: AccountStatus, now: float = NOW + 1) -> str:
-    return Renderer(MAX_AGE).render({s.name: s for s in statuses}, now)[TEXT].plain.decode()
+    shown = {s.name: s.as_of(now, MAX_AGE) for s in statuses}
+    return Renderer().render(shown)[TEXT].plain.decode()
 
 
 def samples(text: str, prefix: str) -> list[str]:
@@ -104,11 +105,13 @@ def test_the_exporters_own_series_are_there_before_the_first_poll() -> None:
     assert len(failures) == 2 * 12
     assert all(line.endswith(" 0") for line in failures)
     assert len(samples(text, "borgbase_entries_skipped")) == 2
+    assert len(samples(text, "borgbase_fields_skipped")) == 2
+    assert samples(text, "borgbase_simulated") == ['borgbase_simulated{account="new"} 0']
     # Never polled: unknown, not the year 1970.
     assert not samples(text, "borgbase_last_poll_timestamp_seconds{")
 
 
-def test_gaps_in_the_schema_are_told() -> None:
+def test_missing_fields_are_reported() -> None:
     gaps = CollectorStatus(gaps=frozenset({"RepoType.sftpEnabled", "RepoType.format"}))
     text = plain(AccountStatus("default", {"repos": gaps}))
     assert samples(text, "borgbase_schema_field_missing") == [
@@ -118,16 +121,31 @@ def test_gaps_in_the_schema_are_told() -> None:
 
 
 def test_old_parts_disappear_and_the_exporters_own_series_stay() -> None:
-    renderer = Renderer(MAX_AGE)
-    accounts = {"default": status(taken=NOW)}
-    assert renderer.expiry(accounts, NOW) == NOW + MAX_AGE
-    before = renderer.render(accounts, NOW + MAX_AGE - 1)[TEXT].plain.decode()
-    after = renderer.render(accounts, NOW + MAX_AGE)[TEXT].plain.decode()
+    account = status(taken=NOW)
+    assert account.expires(MAX_AGE) == NOW + MAX_AGE
+    before, after = (plain(account, now=NOW + MAX_AGE - early) for early in (1, 0))
     assert samples(before, "borgbase_repo_usage_bytes{")
     for prefix in ("borgbase_repo_", "borgbase_account_", "borgbase_ssh_key_", "borgbase_api_"):
         assert not samples(after, prefix), prefix
     assert samples(after, "borgbase_up{")
-    assert renderer.expiry(accounts, NOW + MAX_AGE) == float("inf")
+    assert account.as_of(NOW + MAX_AGE, MAX_AGE).expires(MAX_AGE) == float("inf")
+
+
+def test_an_account_that_cannot_be_rendered_costs_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    renderer = Renderer()
+    renderer.render({name: status(name) for name in ("good", "odd")})
+    broken = replace(status("odd"), collectors={"repos": collector(RepoList((None,), True))})  # type: ignore[arg-type]  # the defect
+    for polls in (7, 8):
+        statuses = {"good": replace(status("good"), polls=polls), "odd": broken}
+        text = renderer.render(statuses)[TEXT].plain.decode()
+    assert renderer.failed == {"odd"}
+    assert caplog.text.count("cannot be rendered") == 1
+    counts = samples(text, "borgbase_polls_total")
+    assert [line.partition(" ")[2] for line in counts] == ["8", "3"]
+    renderer.render({"good": status("good"), "odd": status("odd")})
+    assert renderer.failed == frozenset()
 
 
 def test_each_part_ages_by_itself() -> None:
@@ -147,23 +165,8 @@ def test_families_of_several_accounts_are_contiguous() -> None:
     assert text[start:].startswith("\n".join(usage))
 
 
-def test_an_unchanged_account_is_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered: list[str] = []
-
-    def lines(account: AccountStatus, _since: float) -> list[tuple[str, str]]:
-        rendered.append(account.name)
-        return [(metric.name, "") for scope in SCOPES for metric in scope.metrics]
-
-    monkeypatch.setattr("borgbase_exporter.exposition._account_lines", lines)
-    renderer = Renderer(MAX_AGE)
-    accounts = {"a": status("a"), "b": status("b")}
-    renderer.render(accounts, NOW + 1)
-    renderer.render({**accounts, "b": status("b")}, NOW + 2)
-    assert rendered == ["a", "b", "b"]
-
-
 def test_both_formats_parse_and_agree() -> None:
-    pages = Renderer(MAX_AGE).render({"default": status()}, NOW + 1)
+    pages = Renderer().render({"default": status()})
     text, openmetrics = (b"".join(pages[f].body()).decode() for f in (TEXT, OPENMETRICS))
     assert openmetrics.endswith("# EOF\n")
     found = {
@@ -184,21 +187,15 @@ def test_both_formats_parse_and_agree() -> None:
     assert "python_info" in text
 
 
-def test_what_both_formats_spell_alike_is_kept_once() -> None:
-    pages = Renderer(MAX_AGE).render({"default": status()}, NOW + 1)
-    shared, *_, last = zip(pages[TEXT].runs, pages[OPENMETRICS].runs, strict=True)
-    for text, openmetrics in (shared, last):
-        assert text is openmetrics
-    assert b"".join(shared[0].pieces).count(b"borgbase_repo_usage_bytes{") == 1
-
-
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", [TEXT, OPENMETRICS])
 def test_the_gzipped_body_is_one_member_with_the_same_content(
     format_: Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("borgbase_exporter.exposition.generate_latest", lambda _: b"tail\n")
-    monkeypatch.setattr("borgbase_exporter.exposition.generate_openmetrics", lambda _: b"# EOF\n")
-    page = Renderer(MAX_AGE).render({"default": status()}, NOW + 1)[format_]
+    monkeypatch.setattr("borgbase_exporter.metrics.exposition.generate_latest", lambda _: b"tail\n")
+    monkeypatch.setattr(
+        "borgbase_exporter.metrics.exposition.generate_openmetrics", lambda _: b"# EOF\n"
+    )
+    page = Renderer().render({"default": status()})[format_]
     body = b"".join(page.gzipped())
     assert gzip.decompress(body) == b"".join(page.body())
     one_member = zlib.decompressobj(wbits=31)

@@ -1,235 +1,244 @@
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from borgbase_exporter.api.client import Client
-from borgbase_exporter.credentials import TokenFile, TokenFolder, TokenSource
-from borgbase_exporter.loops import Loops
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.poller import Poller, Schedule
+from borgbase_exporter.polling import accounts as module
+from borgbase_exporter.polling.accounts import GRACE, Accounts
+from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.tokens import TokenFolder, TokenSource
 from tests.canary import CANARY
 
-PATIENCE = 10.0
-"""Seconds after which a thread that should have done something counts as failed."""
 
+class Scripted(Poller):
+    """A poller that reports its polls, and can hang or break."""
 
-class Polled(Poller):
-    """A poller that only says that it was asked to poll."""
+    def __init__(self, rig: Rig, account: str, source: TokenSource) -> None:
+        schedule = Schedule(interval=3600, timeout=30, max_age=3600)
+        super().__init__(AccountStatus(account, {}), source, None, [], schedule)  # type: ignore[arg-type]  # there are no areas to ask
+        self.rig = rig
+        self.delay = 3600.0
 
-    def __init__(self, account: str, publish: Callable[[AccountStatus], None], rig: Rig) -> None:
-        super().__init__(account, rig.source, [], rig.connect, publish, Schedule(3600, 1))
-        self._rig = rig
-        self.publish = publish
-        self.is_late = False
-
-    @property
-    def late(self) -> float:
-        return 1.0 if self.is_late else -1.0
-
-    def poll(self) -> float:
-        self._rig.polls.release()
-        if self._rig.fatal:
-            raise SystemExit
-        return 3600.0
+    def poll(self) -> AccountStatus:
+        self.rig.during_a_poll()
+        return self.status
 
 
 class Rig:
-    """A folder of tokens, and the loops that follow it."""
+    """A folder of tokens, and the accounts that follow it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.source = TokenFile(folder / "unused")
-        self.statuses: dict[str, AccountStatus] = {}
-        self.pollers: dict[str, Polled] = {}
-        self.polls = threading.Semaphore(0)
-        self.shown: set[str] = set()
-        self.settled = threading.Semaphore(0)
-        self.fatal = False
-        self.on_put: Callable[[], None] = lambda: None
-        self.loops = Loops(TokenFolder(folder), self.make, self)
+        self.ticks = 0.0
+        self.pollers: list[Scripted] = []
+        self.known: dict[str, AccountStatus] = {}
+        self.put_count = 0
+        self.during_a_poll: Callable[[], None] = lambda: None
+        self.accounts = Accounts(TokenFolder(folder), self.make, self, monotonic=lambda: self.ticks)
 
-    def connect(self, _token: str) -> AbstractContextManager[Client]:
-        raise AssertionError("nothing is polled here")
-
-    def make(
-        self, account: str, _source: TokenSource, publish: Callable[[AccountStatus], None]
-    ) -> Poller:
-        self.pollers[account] = Polled(account, publish, self)
-        return self.pollers[account]
-
-    def remove(self, account: str) -> None:
-        del self.statuses[account]
+    def make(self, account: str, source: TokenSource) -> Poller:
+        self.pollers.append(Scripted(self, account, source))
+        return self.pollers[-1]
 
     def put(self, status: AccountStatus) -> None:
-        self.on_put()
-        self.statuses[status.name] = status
+        self.known[status.name] = status
+        self.put_count += 1
 
-    def show(self) -> None:
-        self.shown = set(self.statuses)
-
-    def settle(self) -> None:
-        self.settled.release()
+    def remove(self, account: str) -> None:
+        del self.known[account]
 
     def add(self, account: str) -> None:
         path = self.folder / account
         path.write_text(CANARY)
         path.chmod(0o600)
 
-    def sync_and_wait_for(self, polls: int) -> None:
-        self.loops.sync()
-        for _ in range(polls):
-            assert self.polls.acquire(timeout=PATIENCE)
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110  # what is waited for is not ours to signal
+            await asyncio.sleep(0)
+
+    async def polled(self, polls: int) -> None:
+        """Wait until so many polls have ended; each account is also put once before its first."""
+        await self.until(lambda: self.put_count == polls + len(self.pollers))
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path)
-    yield made
-    made.loops.stop()
-    for thread in threads_of_loops():
-        thread.join(PATIENCE)
+def run(tmp_path: Path) -> Callable[[Callable[[Rig], Coroutine[Any, Any, None]]], None]:
+    def runner(test: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
+        async def bounded() -> None:
+            rig = Rig(tmp_path)
+            async with asyncio.timeout(30):
+                try:
+                    await test(rig)
+                finally:
+                    rig.accounts.stop()
+
+        asyncio.run(bounded())
+
+    return runner
 
 
-def threads_of_loops() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("poll ")]
+Run = Callable[[Callable[[Rig], Coroutine[Any, Any, None]]], None]
 
 
-def test_accounts_come_and_go_with_their_files(rig: Rig) -> None:
-    rig.add("home")
-    rig.add("work")
-    rig.sync_and_wait_for(2)
-    assert rig.shown == {"home", "work"}
-    rig.add("club")
-    (rig.folder / "work").unlink()
-    rig.sync_and_wait_for(1)
-    assert rig.shown == {"home", "club"}
-    rig.loops.sync()
-    assert not rig.polls.acquire(blocking=False)
+def test_accounts_come_and_go_with_their_files(run: Run) -> None:
+    async def test(rig: Rig) -> None:
+        rig.add("home")
+        rig.add("work")
+        await rig.accounts.sync()
+        await rig.polled(2)
+        assert set(rig.known) == {"home", "work"}
+        rig.add("club")
+        (rig.folder / "work").unlink()
+        await rig.accounts.sync()
+        await rig.polled(3)
+        assert set(rig.known) == {"home", "club"}
+        await rig.accounts.sync()
+        assert len(rig.pollers) == 3
+
+    run(test)
 
 
-def test_a_poll_under_way_does_not_bring_a_removed_account_back(rig: Rig) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    poller = rig.pollers["home"]
-    (rig.folder / "home").unlink()
-    rig.loops.sync()
-    poller.publish(poller.status)
-    assert rig.statuses == {}
-    assert not rig.settled.acquire(blocking=False)
+def test_a_poll_under_way_does_not_bring_a_removed_account_back(run: Run) -> None:
+    async def test(rig: Rig) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begun.set()
+            assert go_on.wait(30)
+
+        rig.during_a_poll = wait
+        rig.add("home")
+        await rig.accounts.sync()
+        await rig.until(begun.is_set)
+        (rig.folder / "home").unlink()
+        await rig.accounts.sync()
+        go_on.set()
+        threads = [thread for thread in threading.enumerate() if thread.name == "poll home"]
+        await rig.until(lambda: not any(thread.is_alive() for thread in threads))
+        await asyncio.sleep(0)
+        assert rig.known == {}
+
+    run(test)
 
 
-def test_what_a_poll_brings_is_noted_and_shown(rig: Rig) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    poller = rig.pollers["home"]
-    brought = replace(poller.status, polls=7)
-    poller.publish(brought)
-    assert rig.statuses == {"home": brought}
-    assert rig.settled.acquire(blocking=False)
+def test_everything_is_polled_at_once_when_asked(run: Run) -> None:
+    async def test(rig: Rig) -> None:
+        rig.add("home")
+        rig.add("work")
+        await rig.accounts.sync()
+        await rig.polled(2)
+        rig.accounts.poll_now()
+        await rig.polled(4)
+
+    run(test)
 
 
-def test_nor_does_that_of_a_predecessor_replace_a_successors_status(rig: Rig) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    first = rig.pollers["home"]
-    (rig.folder / "home").unlink()
-    rig.loops.sync()
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    second = rig.pollers["home"]
-    assert second is not first
-    first.publish(first.status)
-    assert rig.statuses["home"] is second.status
-
-
-def test_everything_is_polled_at_once_when_asked(rig: Rig) -> None:
-    rig.add("home")
-    rig.add("work")
-    rig.sync_and_wait_for(2)
-    rig.loops.poll_now()
-    for _ in range(2):
-        assert rig.polls.acquire(timeout=PATIENCE)
-
-
-def test_an_unreadable_folder_is_told_once_and_changes_nothing(
-    rig: Rig, caplog: pytest.LogCaptureFixture
+def test_an_unreadable_folder_is_logged_once_and_changes_nothing(
+    run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    hidden = rig.folder.rename(rig.folder.with_name("elsewhere"))
-    rig.loops.sync()
-    rig.loops.sync()
-    assert set(rig.statuses) == {"home"}
-    assert caplog.text.count("No such file") == 1
-    hidden.rename(rig.folder)
-    rig.loops.sync()
-    assert set(rig.statuses) == {"home"}
+    async def test(rig: Rig) -> None:
+        rig.add("home")
+        await rig.accounts.sync()
+        hidden = rig.folder.rename(rig.folder.with_name("elsewhere"))
+        await rig.accounts.sync()
+        await rig.accounts.sync()
+        assert set(rig.known) == {"home"}
+        assert caplog.text.count("No such file") == 1
+        hidden.rename(rig.folder)
+        await rig.accounts.sync()
+        assert set(rig.known) == {"home"}
+
+    run(test)
 
 
-def test_an_empty_folder_is_told_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.loops.sync()
-    rig.loops.sync()
-    assert caplog.text.count("nothing to poll") == 1
+def test_an_empty_folder_is_logged_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.accounts.sync()
+        await rig.accounts.sync()
+        assert caplog.text.count("nothing to poll") == 1
+
+    run(test)
 
 
-def test_exposed_token_files_are_told_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.add("home")
-    (rig.folder / "home").chmod(0o644)
-    rig.sync_and_wait_for(1)
-    rig.loops.sync()
-    assert caplog.text.count("can be read by other users") == 1
-    assert CANARY not in caplog.text
+def test_exposed_token_files_are_logged_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(rig: Rig) -> None:
+        rig.add("home")
+        (rig.folder / "home").chmod(0o644)
+        await rig.accounts.sync()
+        await rig.accounts.sync()
+        assert caplog.text.count("can be read by other users") == 1
+
+    run(test)
 
 
-def test_a_stuck_loop_is_told_and_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    assert rig.loops.stuck() == []
-    rig.pollers["home"].is_late = True
-    assert rig.loops.stuck() == ["home"]
-    assert rig.loops.stuck() == ["home"]
-    assert caplog.text.count("dead or stuck") == 1
-    rig.pollers["home"].is_late = False
-    assert rig.loops.stuck() == []
+def test_an_account_whose_poll_hangs_is_stuck(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(rig: Rig) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begun.set()
+            assert go_on.wait(30)
+
+        rig.during_a_poll = wait
+        rig.add("home")
+        await rig.accounts.sync()
+        await rig.until(begun.is_set)
+        rig.ticks = 30 + GRACE
+        assert rig.accounts.stuck() == []
+        rig.ticks += 1
+        assert rig.accounts.stuck() == ["home"]
+        assert rig.accounts.stuck() == ["home"]
+        assert caplog.text.count("hang or have ended") == 1
+        go_on.set()
+        await rig.polled(1)
+        await asyncio.sleep(0)
+        assert rig.accounts.stuck() == []
+        rig.ticks += 3600 + GRACE + 1
+        assert rig.accounts.stuck() == ["home"]
+
+    run(test)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_loop_is_stuck(rig: Rig) -> None:
-    rig.fatal = True
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    for thread in threads_of_loops():
-        thread.join(PATIENCE)
-    assert rig.loops.stuck() == ["home"]
+def test_an_account_whose_polls_have_ended_is_stuck(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(rig: Rig) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError("surprise")
+
+        rig.during_a_poll = fail
+        rig.add("home")
+        await rig.accounts.sync()
+        await rig.until(lambda: rig.accounts.stuck() == ["home"])
+        assert "surprise" in caplog.text
+
+    run(test)
 
 
-def test_a_loop_that_was_stopped_is_not_stuck(rig: Rig) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    rig.loops.stop()
-    for thread in threads_of_loops():
-        thread.join(PATIENCE)
-    assert rig.loops.stuck() == []
+def test_without_a_thread_left_polls_wait_and_go_on(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(rig: Rig) -> None:
+        real, tries = module.in_thread, 0
 
+        async def scarce(name: str, work: Callable[[], Any]) -> Any:
+            nonlocal tries
+            if name.startswith("poll ") and (tries := tries + 1) < 4:
+                raise RuntimeError("can't start new thread")
+            return await real(name, work)
 
-def test_a_loop_that_has_not_begun_is_not_stuck(rig: Rig) -> None:
-    seen: list[list[str]] = []
-    rig.on_put = lambda: seen.append(rig.loops.stuck())
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    assert seen == [[]]
+        monkeypatch.setattr(module, "in_thread", scarce)
+        monkeypatch.setattr(module, "NO_THREAD_PAUSE", 0.0)
+        rig.add("home")
+        await rig.accounts.sync()
+        await rig.polled(1)
+        assert caplog.text.count("no thread left") == 1
+        assert rig.accounts.stuck() == []
 
-
-def test_stopped_loops_end(rig: Rig) -> None:
-    rig.add("home")
-    rig.sync_and_wait_for(1)
-    (thread,) = threads_of_loops()
-    rig.loops.stop()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    run(test)
