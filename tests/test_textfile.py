@@ -1,16 +1,21 @@
-"""The file of metrics: what a run remembers of those before it, and what it may not replace."""
+"""`textfile`'s file: what a run remembers of earlier runs, and what it may not replace."""
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from borgbase_exporter import textfile
+from borgbase_exporter import settings
+from borgbase_exporter.commands import textfile
+from borgbase_exporter.commands.textfile import MARK, MetricsFile, TextfileError, resumed
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import (
     Account,
@@ -26,7 +31,8 @@ from borgbase_exporter.model import (
     SSHKey,
     SSHKeyList,
 )
-from borgbase_exporter.textfile import MARK, Textfile, TextfileError, resumed
+from tests.canary import CANARY
+from tests.lab.wire import Lab, Wire
 
 NOW = 1_750_000_000.5
 HOUR = 3600.0
@@ -39,11 +45,11 @@ PARTS: dict[str, Part] = {
 }
 ZERO = dict.fromkeys(REASONS, 0)
 FRESH = AccountStatus("home", {name: CollectorStatus(failures=ZERO) for name in PARTS})
-"""As it is in a new process."""
+"""As in a new process."""
 
 
 def polled(taken: float = NOW, **changes: Any) -> AccountStatus:
-    """Return the status after a poll that brought everything."""
+    """Return the status after a poll of which every query succeeded."""
     collectors = {
         name: CollectorStatus(
             part=part,
@@ -60,27 +66,27 @@ def polled(taken: float = NOW, **changes: Any) -> AccountStatus:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Textfile:
-    return Textfile(tmp_path / "borgbase.prom", API)
+def file(tmp_path: Path) -> MetricsFile:
+    return MetricsFile(tmp_path / "borgbase.prom", API)
 
 
-def again(file: Textfile, status: AccountStatus, now: float = NOW) -> AccountStatus:
-    """Return what a new process knows of an account after another has written this."""
+def again(file: MetricsFile, status: AccountStatus, now: float = NOW) -> AccountStatus:
+    """Return what a new process knows of an account after another wrote this."""
     file.write({status.name: status}, 6 * HOUR, now)
     return resumed(FRESH, file.read().get(status.name), now)
 
 
-def test_the_next_run_knows_what_this_one_knew(file: Textfile) -> None:
+def test_the_next_run_knows_what_this_one_knew(file: MetricsFile) -> None:
     before = polled(last_poll=NOW, duration=2.0, token_expires=NOW)
     after = again(file, before)
 
-    assert after.snapshot(since=0) == before.snapshot(since=0)
+    assert after.snapshot == before.snapshot
     assert (after.polls, after.last_success) == (7, NOW)
     for name, collector in after.collectors.items():
         assert replace(collector, success=True) == before.collectors[name]
 
 
-def test_what_only_the_last_poll_was_about_is_not_carried_on(file: Textfile) -> None:
+def test_the_outcome_of_the_last_poll_is_not_remembered(file: MetricsFile) -> None:
     failed = {
         name: replace(collector, success=False, failure=Failure("tls", "no"), skipped=1)
         for name, collector in polled().collectors.items()
@@ -92,12 +98,12 @@ def test_what_only_the_last_poll_was_about_is_not_carried_on(file: Textfile) -> 
         assert (collector.success, collector.failure, collector.skipped) == (False, None, 0)
 
 
-def test_each_part_is_carried_on_until_it_is_too_old(file: Textfile) -> None:
+def test_each_part_is_remembered_until_it_is_too_old(file: MetricsFile) -> None:
     status = polled()
     collectors = dict(status.collectors)
     collectors["repos"] = replace(collectors["repos"], taken=NOW - 6 * HOUR)
     collectors["tokens"] = replace(collectors["tokens"], taken=NOW - 6 * HOUR + 1)
-    after = again(file, replace(status, collectors=collectors)).snapshot(since=0)
+    after = again(file, replace(status, collectors=collectors)).snapshot
 
     assert after.repos is None
     assert after.tokens == PARTS["tokens"]
@@ -106,7 +112,7 @@ def test_each_part_is_carried_on_until_it_is_too_old(file: Textfile) -> None:
     assert "borgbase_api_token_expiration_timestamp_seconds{" in text
 
 
-def test_what_a_clock_that_was_ahead_has_left_behind_grows_old(file: Textfile) -> None:
+def test_moments_from_the_future_count_as_now(file: MetricsFile) -> None:
     file.write({"home": polled(taken=NOW + 400 * 24 * HOUR)}, HOUR, NOW)
     after = resumed(FRESH, file.read()["home"], NOW)
 
@@ -115,12 +121,14 @@ def test_what_a_clock_that_was_ahead_has_left_behind_grows_old(file: Textfile) -
     assert all((c.missing_since or 0) <= NOW for c in after.collectors.values())
 
 
-def test_collectors_and_reasons_that_are_gone_are_forgotten_and_new_ones_are_there(
-    file: Textfile,
+def test_unknown_collectors_and_reasons_are_dropped_and_new_ones_added(
+    file: MetricsFile,
 ) -> None:
-    status = polled()
     old = CollectorStatus(failures={"timeout": 3, "gremlins": 1})
-    file.write({"home": replace(status, collectors={"repos": old, "x": old})}, HOUR, NOW)
+    file.write({"home": replace(polled(), collectors={"repos": old, "tokens": old})}, HOUR, NOW)
+    content = file.path.read_bytes()
+    assert content.count(b'"tokens":{"taken"') == 1
+    file.path.write_bytes(content.replace(b'"tokens":{"taken"', b'"x":{"taken"'))
     after = resumed(FRESH, file.read()["home"], NOW)
 
     assert after.collectors.keys() == PARTS.keys()
@@ -139,8 +147,8 @@ def test_collectors_and_reasons_that_are_gone_are_forgotten_and_new_ones_are_the
         b'{"version":"0","api":"x","accounts":{"home":{"polls":"many"}}}',
     ],
 )
-def test_a_damaged_memory_is_told(
-    file: Textfile, caplog: pytest.LogCaptureFixture, line: bytes
+def test_a_damaged_memory_is_reported(
+    file: MetricsFile, caplog: pytest.LogCaptureFixture, line: bytes
 ) -> None:
     file.path.write_bytes(MARK + line)
     assert file.read() == {}
@@ -150,26 +158,26 @@ def test_a_damaged_memory_is_told(
 @pytest.mark.parametrize(
     "content", [b"", MARK + b'{"version":"0","api":"%s","accounts":{}}' % API.encode()]
 )
-def test_an_empty_file_and_one_of_another_version_hold_nothing(
-    file: Textfile, caplog: pytest.LogCaptureFixture, content: bytes
+def test_an_empty_file_and_one_of_another_version_hold_no_memory(
+    file: MetricsFile, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     file.path.write_bytes(content)
     assert file.read() == {}
     assert caplog.messages == []
 
 
-def test_what_was_true_of_another_api_is_forgotten(file: Textfile) -> None:
+def test_the_memory_of_another_api_is_not_used(file: MetricsFile) -> None:
     file.write({"home": polled()}, HOUR, NOW)
     assert replace(file, api="http://127.0.0.1:1/graphql").read() == {}
     assert file.read()
 
 
-@settings(deadline=None)  # a disk may be slow
+@hypothesis_settings(deadline=None)  # a disk may be slow
 @given(at=st.floats(0, 1, exclude_max=True), noise=st.binary(min_size=1, max_size=8))
 def test_no_damage_is_fatal(
     tmp_path_factory: pytest.TempPathFactory, at: float, noise: bytes
 ) -> None:
-    file = Textfile(tmp_path_factory.getbasetemp() / "noise.prom", API)
+    file = MetricsFile(tmp_path_factory.getbasetemp() / "noise.prom", API)
     file.write({"home": polled()}, HOUR, NOW)
     content = file.path.read_bytes()
     place = len(MARK) + int(at * (content.index(b"\n") - len(MARK)))
@@ -178,8 +186,8 @@ def test_no_damage_is_fatal(
     file.write({"home": resumed(FRESH, memory, NOW)}, HOUR, NOW)
 
 
-def test_a_line_without_end_is_not_read_to_the_end(
-    file: Textfile, monkeypatch: pytest.MonkeyPatch
+def test_an_endless_line_is_not_read_to_its_end(
+    file: MetricsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write({"home": polled()}, HOUR, NOW)
     monkeypatch.setattr(textfile, "LONGEST", 100)
@@ -187,30 +195,52 @@ def test_a_line_without_end_is_not_read_to_the_end(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "problem"),
     [
         (b"my_metric 1\n", "is of another origin; delete it, or write elsewhere"),
         (None, "is not a file"),
     ],
 )
-def test_what_is_not_ours_is_not_replaced(file: Textfile, content: bytes | None, told: str) -> None:
+def test_files_of_others_are_not_replaced(
+    file: MetricsFile, content: bytes | None, problem: str
+) -> None:
     if content is None:
         file.path.mkdir()
     else:
         file.path.write_bytes(content)
     with pytest.raises(TextfileError) as caught:
         file.read()
-    assert str(caught.value) == f"{file.path}: {told}"
+    assert str(caught.value) == f"{file.path}: {problem}"
 
 
 def test_an_interruption_leaves_the_old_file_and_nothing_else(
-    file: Textfile, monkeypatch: pytest.MonkeyPatch
+    file: MetricsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write({"home": polled()}, HOUR, NOW)
     before = file.path.read_bytes()
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         file.write({}, HOUR, NOW)
+
+    assert file.path.read_bytes() == before
+    assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_poll_ends_the_run_and_the_old_file_stays(
+    file: MetricsFile, number: int
+) -> None:
+    def interrupt(wire: Wire) -> None:
+        os.kill(os.getpid(), number)
+        wire.hold()
+
+    file.write({"home": polled()}, HOUR, NOW)
+    before = file.path.read_bytes()
+    with Lab(interrupt) as lab:
+        words = ["textfile", str(file.path), "--api.url", lab.url]
+        options = settings.load(words, {"BORGBASE_TOKEN": CANARY})
+        assert isinstance(options, settings.Textfile)
+        assert textfile.run(options) == 130
 
     assert file.path.read_bytes() == before
     assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]

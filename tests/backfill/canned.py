@@ -35,7 +35,7 @@ class Canned:
     billed: Sequence[float] | None = (1.5,)
     """GB for each day up to today."""
     fault: Callable[[Wire, Sequence[str]], bool] = lambda _wire, _repo_ids: False
-    """What befalls a query for some repos' daily usage, if it returns true."""
+    """Answers a query for some repos in place of the script, if it returns true."""
     asked: list[list[str]] = field(default_factory=list)
     """The repos of each such query."""
     today: int = TODAY

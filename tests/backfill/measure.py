@@ -35,7 +35,7 @@ def main(repos: int, days: int, *flags: str) -> None:
 
 
 def measure(name: str, *command: str | Path) -> None:
-    """Run a command and tell its time and the peak of its memory."""
+    """Run a command and print its time and the peak of its memory."""
     begun = time.monotonic()
     process = subprocess.Popen(command, env=environment(BORGBASE_TOKEN="nobody's"))
     _, status, used = os.wait4(process.pid, 0)

@@ -1,9 +1,10 @@
-"""The command: what it asks, what it writes, and how it ends."""
+"""`backfill`: what it asks, what it writes, and how it ends."""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -12,17 +13,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from borgbase_exporter import config
-from borgbase_exporter.backfill import BATCH, Kept, backfill
-from borgbase_exporter.credentials import TokenFolder
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
-from borgbase_exporter.simulator.curves import DAY
+from borgbase_exporter import settings
+from borgbase_exporter.commands.backfill import BATCH, run
+from borgbase_exporter.demo import SimulatedAccount
+from borgbase_exporter.text import DAY
 from tests.backfill.canned import MB, NOON, TODAY, Canned, Usage
 from tests.canary import CANARY
-from tests.end_to_end.processes import run
+from tests.clock import START, Clock
+from tests.end_to_end import processes
+from tests.graphql import GraphQLApi
 from tests.lab.account import http
 from tests.lab.wire import Lab, Wire
-from tests.simulator.asking import START, Clock
 
 REPO = "borgbase_repo_usage_bytes"
 ACCOUNT = "borgbase_account_usage_bytes"
@@ -33,13 +34,13 @@ Samples = dict[tuple[str, ...], dict[float, float]]
 
 
 class Backfill:
-    """The command, run in this process at noon: what it said, and how long it waited."""
+    """The command, run in this process at noon: its output, and how long it waited."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.output = folder / "history.om"
         self.waited: list[float] = []
         self.wait: Callable[[float], None] = self.waited.append
-        self.said = self.complaints = ""
+        self.printed = self.problems = ""
         self.now = NOON
         self._tokens = folder / "tokens"
         self._tokens.mkdir()
@@ -56,12 +57,12 @@ class Backfill:
         self.waited.clear()
         words = ["backfill", "--api.url", url, "--token.dir", str(self._tokens)]
         words += ["--output", str(self.output), *flags]
-        settings = config.load(words, {}, {"repos": ""}, "1")
-        tokens = TokenFolder(self._tokens)
+        given = settings.load(words, {})
+        assert isinstance(given, settings.Backfill)
         try:
-            return backfill(settings, tokens, self.wait, lambda: self.now)
+            return run(given, self.wait, lambda: self.now)
         finally:
-            self.said, self.complaints = self._capsys.readouterr()
+            self.printed, self.problems = self._capsys.readouterr()
 
     @property
     def samples(self) -> Samples:
@@ -79,7 +80,7 @@ class Backfill:
 
     @property
     def left(self) -> list[str]:
-        """The files that are there, next to the tokens."""
+        """The files in the output's folder."""
         return sorted(path.name for path in self.output.parent.iterdir() if path.is_file())
 
 
@@ -92,12 +93,12 @@ def many(count: int, days: int = 2) -> Usage:
     return {f"r{number:04}": range(1000, 1000 + days) for number in range(count)}
 
 
-def test_what_is_written_is_what_the_account_used(command: Backfill) -> None:
+def test_the_samples_are_what_the_account_used(command: Backfill) -> None:
     account = SimulatedAccount(clock=Clock(), repos=5)
     command.token("default", account.token)
     command.now = START
-    with SimulatedApi([account]) as api:
-        assert command(api.url, "--since", "12d") == 0
+    with GraphQLApi([account]) as api:
+        assert command(api.url, "--since", "4d") == 0
 
     samples = command.samples
     assert len(samples) == 7
@@ -107,7 +108,7 @@ def test_what_is_written_is_what_the_account_used(command: Backfill) -> None:
         used = [round(repo.usage(end) / MB) * MB for end in ends]
         assert [*series.values()] == used
     long_there = samples[REPO, "default", "laptop-anna"]
-    assert START - 12 * DAY <= min(long_there) < START - 12 * DAY + 300
+    assert START - 4 * DAY <= min(long_there) < START - 4 * DAY + 300
     assert START - 3 * 3600 - 300 <= max(long_there) < START - 3 * 3600
     assert list(long_there) == list(range(int(min(long_there)), int(max(long_there)) + 1, 300))
     for metric in (ACCOUNT, BILLED):
@@ -179,36 +180,7 @@ def test_a_query_that_fails_is_tried_again_with_fewer_repos(command: Backfill) -
     assert len(command.samples) == 42
 
 
-def test_what_was_fetched_is_not_asked_for_again(command: Backfill) -> None:
-    canned = Canned(many(BATCH + 10))
-    with Lab(canned) as lab:
-        assert command(lab.url) == 0
-        at_once = command.output.read_bytes()
-        command.output.unlink()
-        canned.asked.clear()
-
-        def fault(wire: Wire, ids: Sequence[str]) -> bool:
-            if len(ids) == BATCH:
-                return False
-            wire.send(http(BUSY))
-            return True
-
-        canned.fault = fault
-        assert command(lab.url) == 1
-        assert "account default: the API answers with errors only (HTTP 200): too busy" in (
-            command.complaints
-        )
-        assert command.left == ["history.om.partial"]
-        canned.asked.clear()
-        canned.fault = Canned.fault
-        assert command(lab.url) == 0
-
-    assert canned.asked == [[f"r{number:04}" for number in range(BATCH, BATCH + 10)]]
-    assert command.output.read_bytes() == at_once
-    assert command.left == ["history.om"]
-
-
-def test_a_token_that_is_revoked_halfway_ends_it_at_once(command: Backfill) -> None:
+def test_a_token_that_is_revoked_halfway_ends_the_run_at_once(command: Backfill) -> None:
     def fault(wire: Wire, ids: Sequence[str]) -> bool:
         if len(ids) == BATCH:
             return False
@@ -219,86 +191,61 @@ def test_a_token_that_is_revoked_halfway_ends_it_at_once(command: Backfill) -> N
     with Lab(canned) as lab:
         assert command(lab.url) == 1
 
-    assert command.complaints.startswith(
+    assert command.problems.startswith(
         "borgbase-exporter: account default: the API refuses the token (HTTP 401): check that"
     )
     assert command.waited == [1]
     assert [len(ids) for ids in canned.asked] == [BATCH, 10]
 
 
-def test_of_what_was_fetched_only_what_is_wanted_is_written(command: Backfill) -> None:
-    canned = Canned(many(2), unit=3)
-    with Lab(canned) as lab:
-        assert command(lab.url) == 1
-        assert command(lab.url, "--unit=3", "--repo=r0001") == 0
-
-    assert canned.asked == [["r0000", "r0001"]]
-    assert command.samples.keys() == {(REPO, "default", "host-r0001"), (BILLED, "default")}
-
-
-@pytest.mark.parametrize("change", ["another day", "a line cut off", "another file"])
-def test_what_was_kept_and_is_no_good_is_asked_for_again(command: Backfill, change: str) -> None:
-    canned = Canned(many(2), unit=3)
-    kept = command.output.with_name("history.om.partial")
-    with Lab(canned) as lab:
-        assert command(lab.url) == 1
-        assert "the unit of the daily values is unclear" in command.complaints
-        match change:
-            case "another day":
-                command.now += DAY
-            case "a line cut off":
-                kept.write_bytes(kept.read_bytes()[:-1])
-            case _:
-                kept.write_bytes(b"[]\n" + kept.read_bytes())
-        canned.asked.clear()
-        assert command(lab.url, "--unit", "3") == 0
-
-    again = ["r0001"] if change == "a line cut off" else ["r0000", "r0001"]
-    assert canned.asked == [again]
-    assert len(command.samples) == 4
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_leaves_no_half_file(command: Backfill, number: int) -> None:
+def test_an_interrupted_run_leaves_the_old_file_and_no_draft(
+    command: Backfill, number: int
+) -> None:
     command.output.write_text("what was there before")
     before = signal.getsignal(signal.SIGTERM)
-
-    def interrupted(_seconds: float) -> None:
-        os.kill(os.getpid(), number)
-
-    canned = Canned(many(BATCH + 1))
-    command.wait = interrupted
-    with Lab(canned) as lab:
+    command.wait = lambda _seconds: os.kill(os.getpid(), number)
+    with Lab(Canned(many(BATCH + 1))) as lab:
         assert command(lab.url) == 130
-        assert command.complaints == (
-            "borgbase-exporter: interrupted; the same command goes on from here\n"
-        )
-        assert command.output.read_text() == "what was there before"
-        assert command.left == ["history.om", "history.om.partial"]
-        assert signal.getsignal(signal.SIGTERM) is before
-        command.wait = command.waited.append
+
+    assert command.problems == "borgbase-exporter: interrupted; nothing was written\n"
+    assert command.output.read_text() == "what was there before"
+    assert command.left == ["history.om"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_files_of_others_beside_the_output_stay_as_they_are(
+    command: Backfill, tmp_path: Path
+) -> None:
+    others = [command.output.with_name(f"history.om.{end}") for end in ("partial", "draft", "tmp")]
+    target = tmp_path / "target"
+    target.write_text("somebody else's")
+    for other in others:
+        other.symlink_to(target)
+    modes: list[int] = []
+
+    def look(_seconds: float) -> None:
+        drafts = {path.name for path in tmp_path.iterdir() if path.name.startswith(".history")}
+        modes.extend(stat.S_IMODE((tmp_path / name).stat().st_mode) for name in drafts)
+
+    command.wait = look
+    with Lab(Canned(many(BATCH + 1))) as lab:
         assert command(lab.url) == 0
 
-    assert [len(ids) for ids in canned.asked] == [BATCH, 1]
-    assert len(command.samples) == BATCH + 1 + 2
-
-
-def test_two_at_once_do_not_mix(command: Backfill) -> None:
-    kept = command.output.with_name("history.om.partial")
-    with Lab(Canned(many(1))) as lab, Kept(kept, b"[]"):
-        assert command(lab.url) == 1
-
-    assert command.complaints == f"borgbase-exporter: {kept}: another backfill is at work on it\n"
+    assert modes == [0o600]
+    assert target.read_text() == "somebody else's"
+    assert all(other.is_symlink() for other in others)
+    assert command.output.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("unit", [1, 1000, 1024, MB, 2**20])
-def test_the_unit_is_found_and_told(command: Backfill, unit: int) -> None:
+def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
     with Lab(Canned({"a": [5000], "b": [7]}, unit)) as lab:
         assert command(lab.url) == 0
 
     names = {1: "bytes", 1000: "kB", 1024: "KiB", MB: "MB", 2**20: "MiB"}
     told = f"Account default: the daily values are in {names[unit]}, which fits 1 of 1 repos"
-    assert command.said.splitlines()[0] == told
+    assert command.printed.splitlines()[0] == told
     assert set(command.samples[REPO, "default", "host-a"].values()) == {5000 * unit}
     assert set(command.samples[REPO, "default", "host-b"].values()) == {7 * unit}
 
@@ -308,7 +255,7 @@ def test_a_unit_that_fits_nothing_is_refused_unless_given(command: Backfill) -> 
         assert command(lab.url) == 1
         assert (
             "by the current usage it is at best bytes, which fits 0 of 2 repos; give it with"
-            in (command.complaints)
+            in (command.problems)
         )
         assert command(lab.url, "--unit", "12") == 0
 
@@ -322,11 +269,11 @@ def test_nothing_but_zeros_needs_no_unit(command: Backfill) -> None:
     assert set(command.samples[REPO, "default", "host-a"].values()) == {0}
 
 
-def test_a_repo_whose_history_cannot_be_had_is_left_out_and_told(command: Backfill) -> None:
+def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> None:
     with Lab(Canned({"a": range(1000, 1005), "b": None})) as lab:
         assert command(lab.url) == 1
 
-    assert command.complaints == (
+    assert command.problems == (
         'borgbase-exporter: account default: without repo host-b: the API gives no "u1": '
         "null without an error\n"
     )
@@ -341,7 +288,7 @@ def test_without_the_billed_usage_the_rest_is_written(command: Backfill) -> None
     with Lab(Canned(many(1), billed=None)) as lab:
         assert command(lab.url) == 1
 
-    assert command.complaints.startswith("borgbase-exporter: account default: without the billed")
+    assert command.problems.startswith("borgbase-exporter: account default: without the billed")
     assert {name for name, *_ in command.samples} == {REPO, ACCOUNT}
 
 
@@ -360,9 +307,9 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "complaint"),
+    ("flags", "problem"),
     [
-        (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y [1m"),
+        (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y�[1m"),
         (["--repo", "x" * 70], "--repo: there is no word of 70 characters"),
         (["--since=2h"], "--since: is not before --until, so there is nothing to write"),
         (
@@ -375,26 +322,26 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_told_and_nothing_written(
-    command: Backfill, flags: list[str], complaint: str
+def test_impossible_wishes_are_reported_and_nothing_is_written(
+    command: Backfill, flags: list[str], problem: str
 ) -> None:
     with Lab(Canned(many(1), billed=())) as lab:
         assert command(lab.url, *flags) == 1
 
-    assert command.complaints == f"borgbase-exporter: {complaint}\n"
+    assert command.problems == f"borgbase-exporter: {problem}\n"
     assert not command.output.exists()
 
 
-def test_an_output_that_cannot_be_is_told_before_anything_is_asked(
+def test_an_impossible_output_is_reported_before_any_query(
     command: Backfill, tmp_path: Path
 ) -> None:
     with Lab(Canned(many(1))) as lab:
         command.output = tmp_path
         assert command(lab.url) == 1
-        assert command.complaints == f"borgbase-exporter: {tmp_path}: is not a file\n"
+        assert command.problems == f"borgbase-exporter: {tmp_path}: is not a file\n"
         command.output = tmp_path / "none" / "history.om"
         assert command(lab.url) == 1
-        assert command.complaints == (
+        assert command.problems == (
             f"borgbase-exporter: {command.output}: cannot be written: No such file or directory\n"
         )
 
@@ -405,19 +352,19 @@ def test_without_a_token_file_there_is_nothing_to_ask_for(command: Backfill) -> 
     command.forget("default")
 
     assert command("https://api.invalid/graphql") == 1
-    assert command.complaints == (
+    assert command.problems == (
         "borgbase-exporter: no token files, so there is nothing to ask for\n"
     )
 
 
-def test_a_token_that_may_not_read_is_told_at_once(command: Backfill) -> None:
+def test_a_token_without_permission_is_reported_at_once(command: Backfill) -> None:
     account = SimulatedAccount(clock=Clock(), repos=2)
     command.token("default", account.add_token("narrow", "CO"))
-    with SimulatedApi([account]) as api:
+    with GraphQLApi([account]) as api:
         assert command(api.url) == 1
 
     assert command.waited == []
-    *_, last = command.complaints.splitlines()
+    *_, last = command.problems.splitlines()
     assert last.startswith('borgbase-exporter: account default: the token may not ask for "u0": ')
     assert command.left == []
 
@@ -432,26 +379,28 @@ def test_memory_does_not_grow_with_the_number_of_repos(command: Backfill) -> Non
             finally:
                 tracemalloc.stop()
 
-    few, many_more = peak(BATCH), peak(6 * BATCH)
-    # The days of the other 250 repos alone would be 9 MB.
+    few, many_more = peak(BATCH), peak(4 * BATCH)
+    # The days of the other 150 repos alone would be 5 MB.
     assert many_more < few + 2_000_000
 
 
 def test_the_demo_by_the_command_line(tmp_path: Path) -> None:
     output = tmp_path / "history.om"
-    done = run("backfill", "--demo", "--output", str(output), "--since", "5d", "--dense", "1d")
+    done = processes.run(
+        "backfill", "--demo", "--output", str(output), "--since", "5d", "--dense", "1d"
+    )
 
     assert done.stderr == ""
     assert done.returncode == 0
-    told, summary = done.stdout.splitlines()
-    assert told == "Account default: the daily values are in MB, which fits 11 of 11 repos"
+    unit, summary = done.stdout.splitlines()
+    assert unit == "Account demo: the daily values are in MB, which fits 11 of 11 repos"
     assert summary.startswith(f"{output}: ")
     assert " samples of 14 series, " in summary
     assert output.read_bytes().endswith(b"\n# EOF\n")
 
 
 def test_the_output_must_be_named() -> None:
-    done = run("backfill", "--demo")
+    done = processes.run("backfill", "--demo")
 
     assert done.returncode == 2
-    assert "--output: say which file to write" in done.stderr
+    assert "--output: needs a value" in done.stderr

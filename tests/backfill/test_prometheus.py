@@ -14,9 +14,10 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
-from borgbase_exporter.simulator.curves import DAY
+from borgbase_exporter.demo import SimulatedAccount
+from borgbase_exporter.text import DAY
 from tests.end_to_end.processes import ROOT, Prometheus, exporter, prometheus, run, until
+from tests.graphql import GraphQLApi
 from tests.programs import require
 
 JOB = "borgbase"
@@ -61,7 +62,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     token = folder / "token"
     token.write_text(account.token)
     token.chmod(0o600)
-    with SimulatedApi([account]) as api:
+    with GraphQLApi([account]) as api:
         flags = ["--api.url", api.url, "--token.file", str(token)]
         with exporter(folder, *flags, "--poll.interval", "1s") as running:
             target = {JOB: running.address}

@@ -1,5 +1,7 @@
 """`textfile`, as timers run it, and what a real node_exporter makes of its file."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from borgbase_exporter.demo import SimulatedAccount
 from tests.end_to_end.facts import new_account
 from tests.end_to_end.processes import (
     ANYWHERE,
@@ -26,6 +28,7 @@ from tests.end_to_end.processes import (
     until,
 )
 from tests.end_to_end.stage import put_token
+from tests.graphql import GraphQLApi
 from tests.programs import require
 
 HOME, WORK = 'Zoë\'s "home"', "work"
@@ -36,7 +39,7 @@ REPOS = r"^borgbase_repo_usage_bytes\{"
 class House:
     """An API with two accounts, and the folder that a node_exporter reads."""
 
-    api: SimulatedApi
+    api: GraphQLApi
     accounts: dict[str, SimulatedAccount]
     tokens: Path
     file: Path
@@ -74,7 +77,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         path.mkdir()
     for name, account in accounts.items():
         put_token(tokens, name, account.token)
-    with SimulatedApi(list(accounts.values())) as api:
+    with GraphQLApi(list(accounts.values())) as api:
         yield House(api, accounts, tokens, folder / "borgbase.prom")
 
 
@@ -149,11 +152,11 @@ def test_what_was_known_outlives_a_failure_until_it_is_too_old(house: House) -> 
     before = house.lines
     success = house.value("borgbase_last_success_timestamp_seconds", account=WORK)
     house.api.stop()
-    status, *complaints = house.run()
+    status, *logged = house.run()
 
     assert status == "1"
-    assert len(complaints) == 2
-    for line in complaints:
+    assert len(logged) == 2
+    for line in logged:
         assert 'msg="no answer from 127.0.0.1: ' in line
         assert 'collector="repos,account,ssh_keys,tokens" reason=connect' in line
     kept = re.compile("borgbase_(?:repo|account|ssh_key|api_token)_")
@@ -181,10 +184,10 @@ def test_collectors_fail_apart(house: House) -> None:
     keys = house.value("borgbase_account_ssh_keys", account=WORK)
     house.api.break_resolver("Query.sshList")
     house.accounts[WORK].delete(house.accounts[WORK].repos[0].id)
-    status, *complaints = house.run()
+    status, *logged = house.run()
 
     assert status == "1"
-    assert len(complaints) == 2
+    assert len(logged) == 2
     assert house.value("borgbase_account_ssh_keys", account=WORK) == keys
     assert house.value("borgbase_account_repos", account=WORK) == 2
     assert house.value("borgbase_up", account=WORK) == 1
@@ -197,34 +200,34 @@ def test_a_removed_account_goes_and_a_token_that_is_refused_keeps_its_accounts_v
     assert house.run() == ["0"]
     (house.tokens / HOME).unlink()
     put_token(house.tokens, WORK, "opens-nothing")
-    status, complaint = house.run()
+    status, logged = house.run()
 
     assert status == "1"
-    assert "account=work" in complaint
-    assert "reason=auth" in complaint
+    assert "account=work" in logged
+    assert "reason=auth" in logged
     assert house.value("borgbase_account_repos", account=WORK) == 3
     assert not [line for line in house.lines if "Zoë" in line]
 
     (house.tokens / WORK).unlink()
-    status, complaint = house.run()
+    status, logged = house.run()
     assert status == "1"
-    assert 'level=error msg="there is no account to poll"' in complaint
+    assert 'level=error msg="there is no account to poll"' in logged
     names = {line.split("{")[0] for line in house.lines if not line.startswith("#")}
     assert names == {"borgbase_exporter_build_info"}
 
 
 def test_a_file_of_somebody_else_stays_and_the_api_is_not_asked(house: House) -> None:
     house.file.write_text("my_metric 1\n")
-    status, complaint = house.run()
+    status, logged = house.run()
 
     assert status == "1"
-    assert f'msg="{house.file}: is of another origin; delete it, or write elsewhere"' in complaint
+    assert f'msg="{house.file}: is of another origin; delete it, or write elsewhere"' in logged
     assert house.file.read_text() == "my_metric 1\n"
     assert house.api.requests == []
 
 
 @pytest.mark.parametrize(
-    ("confine", "mode", "told"),
+    ("confine", "mode", "problem"),
     [
         # Without its capabilities, root is a user like any other.
         ('exec setpriv --bounding-set=-all --inh-caps=-all "$@"', 0o555, "no permission to write"),
@@ -232,7 +235,7 @@ def test_a_file_of_somebody_else_stays_and_the_api_is_not_asked(house: House) ->
     ],
 )
 def test_where_nothing_can_be_written_the_old_file_stays_alone(
-    house: House, confine: str, mode: int, told: str
+    house: House, confine: str, mode: int, problem: str
 ) -> None:
     assert house.run() == ["0"]
     before = house.file.read_bytes()
@@ -253,7 +256,7 @@ def test_where_nothing_can_be_written_the_old_file_stays_alone(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "level=error" in line
-    assert told in line
+    assert problem in line
     assert house.file.read_bytes() == before
     assert house.left == ["borgbase.prom"]
 
@@ -350,7 +353,7 @@ def test_runs_at_once_do_each_other_no_harm(house: House) -> None:
 def test_the_demo_is_forgotten_by_the_next_run_with_an_account(tmp_path: Path) -> None:
     file = str(tmp_path / "borgbase.prom")
     assert run("textfile", file, "--demo").returncode == 0
-    with SimulatedApi([account := new_account(2)]) as api:
+    with GraphQLApi([account := new_account(2)]) as api:
         url = api.url
     done = run("textfile", file, "--api.url", url, BORGBASE_TOKEN=account.token)
 
