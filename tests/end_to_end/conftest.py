@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from borgbase_exporter.demo import SimulatedAccount
 from tests.canary import CANARY
 from tests.end_to_end.facts import new_account
 from tests.end_to_end.processes import Prometheus, exporter, prometheus, until
@@ -29,6 +29,7 @@ from tests.end_to_end.stage import (
     Stage,
     put_token,
 )
+from tests.graphql import GraphQLApi
 from tests.programs import require
 
 
@@ -86,7 +87,7 @@ def _house(
     files.mkdir()
     for name, token in tokens.items():
         put_token(files, name, token)
-    with SimulatedApi(list(accounts.values())) as api:
+    with GraphQLApi(list(accounts.values())) as api:
         flags = ("--api.url", api.url, "--token.dir", files, "--poll.interval", "1s")
         with exporter(folder, *flags) as running:
             yield House(api, accounts, files, running)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from borgbase_exporter.simulator import SimulatedAccount, Trouble
-from borgbase_exporter.simulator.cast import SERVERS, SSH_KEYS, Repo
-from borgbase_exporter.simulator.curves import DAY
+from borgbase_exporter.demo import SimulatedAccount, Trouble
+from borgbase_exporter.demo.cast import SERVERS, SSH_KEYS, Repo
+from borgbase_exporter.demo.curves import DAY
 from tests.end_to_end.processes import Series
 
 NOW = 1_750_000_000.0  # 2025-06-15 15:06:40 UTC

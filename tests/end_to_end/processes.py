@@ -128,7 +128,7 @@ def started(
 
     def address() -> str | None:
         assert process.poll() is None, f"it ended instead of serving:\n{log_file.read_text()}"
-        found = re.search(rf"{listening} address=(\S+)\s", log_file.read_text())
+        found = re.search(rf"{listening} (?:\w+=\S+ )*address=(\S+)\s", log_file.read_text())
         return found[1] if found else None
 
     try:
@@ -185,7 +185,9 @@ class Prometheus(Running):
     @property
     def complaints(self) -> list[str]:
         """What it has to say about the scrapes (at level debug) or anything else."""
-        trouble = re.compile("level=(?:warn|error)|Scrape failed|Append failed|Error on ingesting")
+        trouble = re.compile(
+            "level=(?:warn|error)|Scrape failed|Append failed|Error on ingesting", re.IGNORECASE
+        )
         return [line for line in self.log.splitlines() if trouble.search(line)]
 
 

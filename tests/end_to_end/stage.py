@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from borgbase_exporter.demo import SimulatedAccount
 from tests.end_to_end.facts import MOVING, series
 from tests.end_to_end.processes import Prometheus, Running, Series, until
+from tests.graphql import GraphQLApi
 
 HOME, WORK = "personal", 'Acme "EU" \\ übrig'
 DELETING, RENAMING, ROTATING, REVOKED = "deleting", "renaming", "rotating", "revoked"
@@ -18,7 +19,7 @@ DRIFTING = "drifting"
 class House:
     """One API with its accounts, and an exporter of those that have a token file."""
 
-    api: SimulatedApi
+    api: GraphQLApi
     accounts: dict[str, SimulatedAccount]
     tokens: Path
     exporter: Running

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+
 from tests.end_to_end.processes import ROOT, Running, environment, exporter, started, until
 from tests.end_to_end.stage import put_token
 from tests.programs import require, root

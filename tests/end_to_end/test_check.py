@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi, Trouble
+
 from tests.end_to_end.processes import EXPORTER, environment, run, until
 from tests.lab.scripts import hold
 from tests.lab.wire import Lab

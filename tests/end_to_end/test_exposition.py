@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from borgbase_exporter.simulator import SimulatedApi
 from tests.end_to_end.facts import new_account
 from tests.end_to_end.processes import ROOT, Answer, Running, exporter, until
+from tests.graphql import GraphQLApi
 from tests.programs import require
 
 GOLDEN = Path(__file__).parent / "golden.txt"
@@ -30,7 +30,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 def polled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An exporter after its first poll, hours before its second."""
     account = new_account(1, repos=12, well=False)
-    with SimulatedApi([account]) as api:
+    with GraphQLApi([account]) as api:
         flags = ("--api.url", api.url, "--poll.interval", "6h")
         folder = tmp_path_factory.mktemp("exposition")
         with exporter(folder, *flags, BORGBASE_TOKEN=account.token) as running:

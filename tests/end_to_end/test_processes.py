@@ -1,13 +1,25 @@
 """Starting and stopping, for good and bad, and what is served in between."""
 
+import os
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import Running, exporter, run, until
+from tests.end_to_end.processes import (
+    ANYWHERE,
+    EXPORTER,
+    PATIENCE,
+    Running,
+    environment,
+    exporter,
+    run,
+    until,
+)
 
 SOME_TOKEN = "opens-nothing"
 
@@ -27,7 +39,7 @@ def silence() -> Iterator[socket.socket]:
         yield server
 
 
-def test_a_broken_configuration_is_told_all_at_once() -> None:
+def test_all_configuration_errors_are_reported_together() -> None:
     done = run(
         "serve",
         "--poll.interval=soon",
@@ -40,7 +52,7 @@ def test_a_broken_configuration_is_told_all_at_once() -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     title, *faults, hint = done.stderr.splitlines()
-    assert title == "borgbase-exporter: 6 faults in the configuration"
+    assert title == "borgbase-exporter: 6 errors in the configuration"
     assert [fault.split()[0].rstrip(":") for fault in faults] == [
         "--no-such-flag",
         "--web.listen-address",
@@ -52,7 +64,7 @@ def test_a_broken_configuration_is_told_all_at_once() -> None:
     assert hint == "See borgbase-exporter --help."
 
 
-def test_a_port_in_use_is_told_in_a_line() -> None:
+def test_a_port_in_use_is_reported_in_a_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run("--web.listen-address", address, BORGBASE_TOKEN=SOME_TOKEN)
@@ -96,7 +108,7 @@ def test_before_the_first_poll_has_ended_it_is_healthy_but_not_ready(tmp_path: P
     assert (healthy.status, healthy.text) == (200, "OK\n")
     assert (ready.status, ready.text) == (
         503,
-        "account default: the first poll has not ended yet\n",
+        "waiting for the first poll of 1 of 1 accounts\n",
     )
     assert 'borgbase_up{account="default"} 0' in metrics
     assert 'borgbase_polls_total{account="default"} 0' in metrics
@@ -131,7 +143,9 @@ def test_what_there_is_not(demo: Running) -> None:
 
 
 def test_the_demo_has_its_repos(demo: Running) -> None:
-    assert 'borgbase_account_repos{account="default"} 12' in demo.get("/metrics").text
+    metrics = demo.get("/metrics").text
+    assert 'borgbase_account_repos{account="demo"} 12' in metrics
+    assert 'borgbase_simulated{account="demo"} 1' in metrics
     assert demo.get("/-/ready").text == "OK\n"
     assert "postgres-prod" in demo.get("/").text
 
@@ -139,6 +153,53 @@ def test_the_demo_has_its_repos(demo: Running) -> None:
 def test_without_the_status_page_no_repo_is_named(tmp_path: Path) -> None:
     with exporter(tmp_path, "--demo", "--web.no-status-page") as running:
         until(lambda: running.get("/-/ready").status == 200, "the first poll has ended")
-        page = running.get("/").text
-    assert 'href="/metrics"' in page
-    assert "postgres-prod" not in page
+        page = running.get("/")
+    assert (page.status, page.text) == (404, "the metrics are at /metrics\n")
+
+
+@contextmanager
+def importing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the exporter; yield it while it still imports what it needs."""
+    with subprocess.Popen(
+        [*EXPORTER, *arguments],
+        env=environment(PYTHONPROFILEIMPORTTIME="1"),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        try:
+            for line in process.stderr:
+                if "msgspec" in line:
+                    yield process
+                    return
+            pytest.fail("it ended before it had imported anything")
+        finally:
+            process.kill()
+
+
+def test_signals_before_the_event_loop_runs_are_handled() -> None:
+    with importing("--demo", "--web.listen-address", ANYWHERE) as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_an_early_interrupt_has_no_traceback() -> None:
+    with importing("--demo", "--web.listen-address", ANYWHERE) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert process.stderr
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_systemd_is_notified(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        # A relative path, because those of sockets may not be long.
+        address = os.path.relpath(tmp_path / "notify")
+        systemd.bind(address)
+        systemd.settimeout(PATIENCE)
+        with exporter(tmp_path, "--demo", NOTIFY_SOCKET=str(Path(address).resolve())) as running:
+            assert systemd.recv(100) == b"READY=1"
+            running.process.terminate()
+            assert systemd.recv(100) == b"STOPPING=1"

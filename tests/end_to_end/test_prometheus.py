@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from borgbase_exporter.simulator.curves import DAY
+from borgbase_exporter.demo.curves import DAY
 from tests.end_to_end.conftest import Theatre
 from tests.end_to_end.facts import (
     COLLECTORS,

@@ -20,7 +20,7 @@ def test_sighup_reads_the_web_configuration_and_polls(tmp_path: Path) -> None:
 
         def polled(times: int, **headers: str) -> bool:
             page = running.get("/metrics", **headers).text
-            return f'borgbase_polls_total{{account="default"}} {times}\n' in page
+            return f'borgbase_polls_total{{account="demo"}} {times}\n' in page
 
         until(lambda: polled(1), "the first poll has ended")
 
@@ -31,11 +31,11 @@ def test_sighup_reads_the_web_configuration_and_polls(tmp_path: Path) -> None:
 
         web_file.write_text("colour: red")
         running.process.send_signal(signal.SIGHUP)
-        until(lambda: "colour: no such setting" in running.log, "the unfit file is told")
+        until(lambda: "colour" in running.log, "the invalid file is reported")
         until(lambda: polled(3, Authorization=BASIC), "the account has been polled all the same")
         assert running.get("/metrics").status == 401
 
         web_file.unlink()
         running.process.send_signal(signal.SIGHUP)
-        until(lambda: "No such file" in running.log, "the missing file is told")
+        until(lambda: "No such file" in running.log, "the missing file is reported")
         assert running.get("/metrics", Authorization=BASIC).status == 200
