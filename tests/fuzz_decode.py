@@ -1,4 +1,4 @@
-"""Feed the decoder, and all above it, with nonsense for as long as one likes.
+"""Feed the client and the areas with nonsense for as long as one likes.
 
 `python -m tests.fuzz_decode --seconds 60`; exit status 1 with the seed at the first defect.
 """
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     given = parser.parse_args()
-    logging.disable()  # thousands of failed polls
+    logging.disable()  # thousands of failures
     chance = random.Random(given.seed)  # noqa: S311  # has to be repeatable
     ends, tried, valid = time.monotonic() + given.seconds, 0, 0
     while time.monotonic() < ends:

@@ -1,16 +1,18 @@
-"""Whatever breaks upstream, the exporter says so, keeps the last good values, and recovers.
+"""Whatever breaks upstream, each query ends in time with the right reason, and the next one works.
 
-A table of faults: each is done to the real poller, client and transport by a server on loopback,
-in between two polls that go well.
+A table of faults: a server on loopback does each of them to the real areas, client and transport.
 """
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
+import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -24,20 +26,24 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 
-from borgbase_exporter.api.client import MAX_DRIFT_ROUNDS
-from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.config import API
+from borgbase_exporter.api.areas import AREAS, Collected
+from borgbase_exporter.api.client import MAX_DRIFT_ROUNDS, Client
+from borgbase_exporter.errors import PollError
+from borgbase_exporter.model import RepoList
 from tests.canary import CANARY, betrays
 from tests.lab.account import MEGABYTE, REPO, Reply, api, bodies, http
 from tests.lab.bench import (
-    INTERVAL,
+    HARD,
     LIMIT,
     PLENTY,
     SHORT,
-    Bench,
+    Endpoint,
     descriptors,
     endpoint,
     lingering,
+    poll,
+    reasons,
+    usage,
 )
 from tests.lab.scripts import (
     CHUNKED,
@@ -65,34 +71,31 @@ REPOS = GOOD["Repos"]
 GZIP = "Content-Encoding: gzip"
 ZIPPED = OK + GZIP.encode() + b"\r\n\r\n"
 HTML = b"<!DOCTYPE html><html><body>Down for maintenance</body></html>"
-NAMES = [collector.name for collector in COLLECTORS]
+NAMES = [area.name for area in AREAS]
 
 
 class Somewhere(Protocol):
-    """What a poll can be pointed at."""
+    """Where a client can look for the API."""
 
     url: str
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong, the reason it is counted by, and how long the poll may take."""
+    """Something that goes wrong, the reason it is counted by, and how long a query may take."""
 
     name: str
     reason: str
     place: Callable[[], AbstractContextManager[Somewhere]]
     seconds: float = PLENTY
     ca_file: str | None = None
-    script: Script | None = None
-    """What happens to a plain connection, where that is the fault."""
 
 
 def fault(name: str, reason: str, script: Script, **lab: Any) -> Fault:
     """Describe a fault of a server; one that ends by the clock gets a short time for it."""
     ca_file = lab.pop("ca_file", None)
     seconds = SHORT if reason == "timeout" else PLENTY
-    plain = None if lab else script
-    return Fault(name, reason, partial(Lab, script, **lab), seconds, ca_file, plain)
+    return Fault(name, reason, partial(Lab, script, **lab), seconds, ca_file)
 
 
 def content(name: str, reason: str, body: bytes, status: str = "200 OK", *headers: str) -> Fault:
@@ -298,63 +301,31 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def bench(lab: Lab) -> Bench:
-    """An exporter that has seen one good poll."""
-    bench = Bench(endpoint(lab.url))
-    bench.poll()
-    assert bench.scrape().get("borgbase_up") == 1
-    return bench
+def client(lab: Lab) -> Client:
+    return Client(endpoint(lab.url))
 
 
-def fails(bench: Bench, reason: str) -> None:
-    """Assert what holds after one poll that failed, the good one before it having shown 7 MB."""
-    seen = bench.scrape()
-    assert seen.failures == {(name, reason): 1 for name in NAMES}
-    assert seen.get("borgbase_up") == 0
-    assert list(seen.all("borgbase_collector_success").values()) == [0] * len(NAMES)
-    assert seen.usage == 7 * MEGABYTE
-    assert seen.get("borgbase_account_repos") == 1
-    assert seen.get("borgbase_account_ssh_keys") == 1
-
-
-def recovers(bench: Bench, lab: Lab) -> None:
-    lab.script = api(bodies(usage=8.0))
-    bench.poll()
-    seen = bench.scrape()
-    assert seen.get("borgbase_up") == 1
-    assert seen.usage == 8 * MEGABYTE
-    assert sum(seen.failures.values()) == len(NAMES)
+def all_fail(reason: str) -> dict[str, str]:
+    return dict.fromkeys(NAMES, reason)
 
 
 @pytest.mark.parametrize(
     "fault",
     [pytest.param(f, id=f.name, marks=[FORGETFUL] if f in TLS else []) for f in FAULTS],
 )
-def test_a_fault_is_told_and_passes(
-    fault: Fault, bench: Bench, lab: Lab, caplog: pytest.LogCaptureFixture
-) -> None:
-    with fault.place() as place, bench.pointed(endpoint(place.url, fault.ca_file), fault.seconds):
-        bench.poll()
+def test_a_fault_has_its_reason_and_passes(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+    areas = AREAS[:1] if fault.reason == "timeout" else AREAS
+    with fault.place() as place:
+        client = Client(endpoint(place.url, fault.ca_file))
+        outcomes = poll(client, fault.seconds, areas)
+        if isinstance(place, Lab) and place.url.startswith("http:") and fault not in TLS:
+            place.script = api(bodies(usage=8.0))
+            assert usage(poll(client, areas=AREAS[:1])) == 8 * MEGABYTE
 
-    fails(bench, fault.reason)
-    said = [status.failure for status in bench.poller.status.collectors.values()]
-    assert all(f and f.message.isprintable() and len(f.message) < 1200 for f in said)
-    assert not betrays(f"{said} {caplog.text}")
-    recovers(bench, lab)
-
-
-def test_a_failed_first_poll_shows_no_account(lab: Lab) -> None:
-    lab.script = reset
-    bench = Bench(endpoint(lab.url))
-
-    bench.poll()
-
-    seen = bench.scrape()
-    assert seen.get("borgbase_up") == 0
-    assert seen.get("borgbase_last_success_timestamp_seconds") is None
-    assert {
-        name for name, _ in seen.samples if name.startswith(("borgbase_repo", "borgbase_acc"))
-    } == set()
+    assert reasons(outcomes) == {area.name: fault.reason for area in areas}
+    messages = [str(outcome) for outcome in outcomes.values()]
+    assert all(m.isprintable() and len(m) < 1200 for m in messages)
+    assert not betrays(f"{outcomes} {messages} {caplog.text}")
 
 
 def gzipped(wire: Wire, body: bytes) -> None:
@@ -387,62 +358,63 @@ ODD: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("reply", ODD.values(), ids=ODD.keys())
-def test_odd_but_whole_answers_count(reply: Reply, bench: Bench, lab: Lab) -> None:
+def test_odd_but_whole_answers_count(reply: Reply, client: Client, lab: Lab) -> None:
     lab.script = api(bodies(usage=8.0), reply)
 
-    bench.poll()
+    outcomes = poll(client)
 
-    seen = bench.scrape()
-    assert seen.failures == {}
-    assert seen.usage == 8 * MEGABYTE
+    assert reasons(outcomes) == {}
+    assert usage(outcomes) == 8 * MEGABYTE
 
 
-@pytest.mark.parametrize("reply", [gzipped, chunked, ODD["slices of a byte"]])
-def test_a_poll_uses_one_connection(reply: Reply, bench: Bench, lab: Lab) -> None:
-    lab.script = api(GOOD, reply)
-    before = lab.connections
+def test_each_query_has_its_own_connection(client: Client, lab: Lab) -> None:
+    """So an answer of another query cannot be taken for its own, whatever a proxy mixes up."""
+    poll(client)
 
-    bench.poll()
+    assert [request.name for request in lab.requests] == list(GOOD)
+    assert lab.connections == len(NAMES)
 
-    assert [request.name for request in lab.requests[-4:]] == list(GOOD)
-    assert lab.connections - before == 1
+
+def test_an_answer_too_many_is_not_taken_for_the_next(client: Client, lab: Lab) -> None:
+    lab.script = says(http(GOOD["Repos"]) + http(bodies(usage=9.0)["Repos"]))
+
+    assert usage(poll(client, areas=AREAS[:1])) == 7 * MEGABYTE
+    lab.script = api(GOOD)
+    assert usage(poll(client)) == 7 * MEGABYTE
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(status: int, bench: Bench, lab: Lab) -> None:
+def test_a_redirect_is_not_followed(status: int, client: Client, lab: Lab) -> None:
     with Lab(api(GOOD)) as elsewhere:
         lab.script = answers(b"", f"{status} Elsewhere", f"Location: {elsewhere.url}")
-        bench.poll()
+        outcomes = poll(client)
 
         assert elsewhere.connections == 0
-    fails(bench, "redirect")
-    recovers(bench, lab)
+    assert reasons(outcomes) == all_fail("redirect")
 
 
-@pytest.mark.parametrize("ahead", [200.0, 10 * INTERVAL])
 @pytest.mark.parametrize("dated", [False, True])
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_retry_after_is_honoured_up_to_the_interval(
-    status: str, ahead: float, bench: Bench, lab: Lab, *, dated: bool
+def test_a_failure_holds_when_to_come_back(
+    status: str, client: Client, lab: Lab, *, dated: bool
 ) -> None:
-    value = formatdate(time() + ahead, usegmt=True) if dated else f"{ahead:.0f}"
+    value = formatdate(time() + 200, usegmt=True) if dated else "200"
     lab.script = answers(HTML, status, f"Retry-After: {value}")
 
-    delay = bench.poll()
+    failure = poll(client, areas=AREAS[:1])["repos"]
 
-    fails(bench, "http_status")
-    expected = min(ahead, INTERVAL)
-    assert expected - 15 < delay <= expected  # a date has whole seconds, and the poll takes time
+    assert isinstance(failure, PollError)
+    assert 150 < (failure.retry_after or 0) <= 200
 
 
-def test_cookies_do_not_come_back(bench: Bench, lab: Lab) -> None:
+def test_cookies_do_not_come_back(client: Client, lab: Lab) -> None:
     lab.script = api(
         GOOD, lambda wire, body: wire.send(http(body, "200 OK", "Set-Cookie: a=b; Path=/"))
     )
 
-    bench.poll()
+    poll(client)
 
-    assert len(lab.requests) == 2 * len(NAMES)
+    assert len(lab.requests) == len(NAMES)
     assert not any("cookie" in request.headers for request in lab.requests)
 
 
@@ -455,55 +427,39 @@ PARTIAL = {
 
 
 @pytest.mark.parametrize(("template", "messages"), PARTIAL.values(), ids=PARTIAL.keys())
-def test_part_of_a_list_is_shown_as_a_part(
-    template: bytes, messages: tuple[str, ...], bench: Bench, lab: Lab
+def test_part_of_a_list_is_known_as_a_part(
+    template: bytes, messages: tuple[str, ...], client: Client, lab: Lab
 ) -> None:
     repo = msgspec.json.encode({**REPO, "currentUsage": 9.0})
     listed = b",".join(b'{"message":"%b"}' % message.encode() for message in messages)
     partial_answer = b'{"data":%b,"errors":[%b]}' % (template % repo, listed)
     lab.script = api(GOOD | {"Repos": partial_answer})
 
-    bench.poll()
+    outcomes = poll(client)
 
-    seen = bench.scrape()
-    assert seen.get("borgbase_up") == 1
-    assert seen.get("borgbase_entries_skipped", collector="repos") == 1
-    assert seen.usage == 9 * MEGABYTE
-    assert seen.get("borgbase_account_repos") is None
-    assert seen.get("borgbase_account_usage_bytes") is None
-    assert seen.failures == ({("repos", "graphql"): 1} if messages else {})
+    assert usage(outcomes) == 9 * MEGABYTE
+    found = outcomes["repos"]
+    assert isinstance(found, Collected)
+    assert isinstance(found.part, RepoList)
+    assert not found.part.complete
+    assert (found.skipped, found.whole) == (1, True)
+    assert (found.failure.message if found.failure else "") == "".join(messages)
 
 
-def test_collectors_fail_apart(bench: Bench, lab: Lab) -> None:
+def test_areas_fail_apart(client: Client, lab: Lab) -> None:
     denied = errors(
         "You do not have permission to perform this action",
         data='{"isAuthenticated":true,"me":null,"overageList":null,"accruedOverage":null}',
     )
     lab.script = api(bodies(usage=8.0) | {"Account": denied, "Tokens": denied})
 
-    bench.poll()
+    outcomes = poll(client)
 
-    seen = bench.scrape()
-    assert seen.failures == {("account", "auth"): 1, ("tokens", "auth"): 1}
-    assert seen.get("borgbase_up") == 1
-    assert seen.usage == 8 * MEGABYTE
+    assert reasons(outcomes) == {"account": "auth", "tokens": "auth"}
+    assert usage(outcomes) == 8 * MEGABYTE
 
 
-def test_all_queries_of_a_poll_share_its_time(bench: Bench, lab: Lab) -> None:
-    def slowly(wire: Wire, body: bytes) -> None:
-        wire.wait(0.4)
-        wire.send(http(body))
-
-    lab.script = api(GOOD, slowly)
-    with bench.pointed(bench.api, seconds=1.0):
-        bench.poll()
-
-    seen = bench.scrape()
-    assert seen.get("borgbase_collector_success", collector="repos") == 1
-    assert seen.failures["tokens", "timeout"] == 1
-
-
-def test_the_rounds_of_drift_share_the_polls_time(bench: Bench, lab: Lab) -> None:
+def test_the_rounds_of_drift_share_the_querys_time(client: Client, lab: Lab) -> None:
     fields = iter(REPO)
 
     def script(wire: Wire) -> None:
@@ -513,15 +469,12 @@ def test_the_rounds_of_drift_share_the_polls_time(bench: Bench, lab: Lab) -> Non
             wire.send(http(errors(f"Cannot query field '{name}' on type 'RepoType'.")))
 
     lab.script = script
-    asked = len(lab.requests)
-    with bench.pointed(bench.api, seconds=0.5):
-        bench.poll()
 
-    fails(bench, "timeout")
-    assert len(lab.requests) - asked < MAX_DRIFT_ROUNDS
+    assert reasons(poll(client, 0.5, AREAS[:1])) == {"repos": "timeout"}
+    assert len(lab.requests) < MAX_DRIFT_ROUNDS
 
 
-def test_a_drifted_poll_shows_what_is_left(bench: Bench, lab: Lab) -> None:
+def test_a_drifted_answer_is_what_is_left(client: Client, lab: Lab) -> None:
     def script(wire: Wire) -> None:
         while request := wire.request():
             if "hostname" in request.query:
@@ -531,11 +484,12 @@ def test_a_drifted_poll_shows_what_is_left(bench: Bench, lab: Lab) -> None:
                 wire.send(http(GOOD[request.name]))
 
     lab.script = script
-    bench.poll()
 
-    seen = bench.scrape()
-    assert seen.failures == {}
-    assert seen.get("borgbase_schema_field_missing", field="ServerType.hostname") == 1
+    found = poll(client)["repos"]
+
+    assert isinstance(found, Collected)
+    assert found.gaps == found.missing == {"ServerType.hostname"}
+    assert found.failure is None
 
 
 @pytest.fixture
@@ -557,34 +511,28 @@ def misleading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Lab]
 
 
 @pytest.mark.parametrize("certificate", ["", LOCALHOST])
-def test_the_environment_has_no_say(certificate: str, misleading: Lab) -> None:
+def test_the_environment_changes_nothing(certificate: str, misleading: Lab) -> None:
     with Lab(api(GOOD), certificate=certificate) as lab:
-        bench = Bench(endpoint(lab.url, ca_file=certificate or None))
-        bench.poll()
-
-        seen = bench.scrape()
+        outcomes = poll(Client(endpoint(lab.url, ca_file=certificate or None)))
         authorizations = {request.headers["authorization"] for request in lab.requests}
-    assert seen.usage == 7 * MEGABYTE
+
+    assert usage(outcomes) == 7 * MEGABYTE
     assert (authorizations == {f"Bearer {CANARY}"}) is True  # the token is not for a report
     assert misleading.connections == 0
 
 
 def test_the_environment_vouches_for_nobody(misleading: Lab) -> None:
     with Lab(api(GOOD), certificate=LOCALHOST) as lab:
-        bench = Bench(endpoint(lab.url))
-        bench.poll()
-
-    assert bench.scrape().failures == {(name, "tls"): 1 for name in NAMES}
+        assert reasons(poll(Client(endpoint(lab.url)))) == all_fail("tls")
 
 
-def test_a_proxy_is_used_where_one_is_named(bench: Bench, lab: Lab) -> None:
+def test_a_proxy_is_used_where_one_is_named(lab: Lab) -> None:
     with Lab(api(bodies(usage=8.0))) as proxy:
         credentials = proxy.url.replace("://", "://user:password@")
-        with bench.pointed(API(lab.url, None, credentials, LIMIT)):
-            bench.poll()
+        outcomes = poll(Client(Endpoint(lab.url, proxy=credentials)))
 
         request = proxy.requests[0]
-    assert bench.scrape().usage == 8 * MEGABYTE
+    assert usage(outcomes) == 8 * MEGABYTE
     assert request.head.startswith(f"POST {lab.url} ")
     assert request.headers["proxy-authorization"] == "Basic dXNlcjpwYXNzd29yZA=="
 
@@ -599,50 +547,193 @@ def test_a_proxy_is_used_where_one_is_named(bench: Bench, lab: Lab) -> None:
     ],
     ids=["leads nowhere", "refuses", "says nothing", "drips"],
 )
-def test_a_bad_proxy_learns_no_token(
-    script: Script, reason: str, seconds: float, bench: Bench
-) -> None:
+def test_a_bad_proxy_learns_no_token(script: Script, reason: str, seconds: float) -> None:
     with Lab(script) as proxy:
-        at = API("https://api.example/graphql", None, proxy.url, LIMIT)
-        with bench.pointed(at, seconds):
-            bench.poll()
+        at = Endpoint("https://api.example/graphql", proxy=proxy.url)
+        outcomes = poll(Client(at), seconds, AREAS[:1])
 
         heads = [request.head for request in proxy.requests]
-    fails(bench, reason)
+    assert reasons(outcomes) == {"repos": reason}
     assert all(head.startswith("CONNECT api.example:443 ") for head in heads)
     assert not betrays("".join(heads))
 
 
-BOMB = """
+@pytest.mark.parametrize("url", ["http://api.example/graphql", "https://api.example/graphql"])
+def test_a_proxys_password_is_not_shown(url: str) -> None:
+    secret = "p@ss word/of-the-proxy"
+    echo = f"{secret} dXNlcjpwQHNzIHdvcmQvb2YtdGhlLXByb3h5 p%40ss%20word%2Fof-the-proxy"
+    for script in (
+        answers(errors(f"denied: {echo}"), "403 No"),
+        says(f"HTTP/1.1 407 {echo}\r\n\r\n".encode(), then=close),
+        says(f"HTTP/9 {echo}\r\n\r\n".encode(), then=close),
+    ):
+        with Lab(script) as proxy:
+            address = proxy.url.replace("://", "://user:p%40ss%20word%2Fof-the-proxy@")
+            failure = poll(Client(Endpoint(url, proxy=address)), areas=AREAS[:1])["repos"]
+        shown = f"{failure} {failure!r}"
+        assert isinstance(failure, PollError)
+        assert not any(part in shown for part in ("word/of", "word%2Fof", "dXNlcjpwQHNz", "@"))
+
+
+# ---- What is left behind
+
+
+def exchanges() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "exchange"]
+
+
+@pytest.mark.parametrize("script", [drips(OK + b"X: ", b"x" * 99_999), continues, hold])
+def test_a_server_that_never_ends_keeps_no_thread_and_no_socket(
+    script: Script, client: Client, lab: Lab
+) -> None:
+    lab.script = script
+
+    for _ in range(3):
+        assert reasons(poll(client, 0.1, AREAS[:1])) == {"repos": "timeout"}
+        assert len(exchanges()) <= 1
+
+    lab.script = api(GOOD)
+    assert usage(poll(client)) == 7 * MEGABYTE
+
+
+def test_while_a_query_has_not_ended_the_next_ones_fail_at_once(lab: Lab) -> None:
+    with unresolved(slowly=True) as nowhere:
+        client = Client(endpoint(nowhere.url))
+        assert reasons(poll(client, SHORT)) == all_fail("timeout")
+        (leftover,) = exchanges()
+        assert leftover.daemon
+
+        failure = poll(client, SHORT, AREAS[:1])["repos"]
+        assert "has still not ended" in str(failure)
+        assert exchanges() == [leftover]
+        assert usage(poll(Client(endpoint(lab.url)))) == 7 * MEGABYTE  # others are not concerned
+    assert lingering(set(threading.enumerate()) - {leftover}) == []
+    assert reasons(poll(client, areas=AREAS[:1])) == {"repos": "connect"}
+
+
+def test_without_threads_a_query_fails_and_the_next_one_works(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "exchange":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        outcomes = poll(client)
+
+    assert reasons(outcomes) == all_fail("internal")
+    assert "no thread for a query: can't start new thread" in str(outcomes["repos"])
+    assert usage(poll(client)) == 7 * MEGABYTE
+
+
+def test_without_file_descriptors_a_query_fails_and_leaves_none(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dup(_socket: socket.socket) -> socket.socket:
+        raise OSError("Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "dup", dup)
+        assert reasons(poll(client, areas=AREAS[:1])) == {"repos": "connect"}
+    assert usage(poll(client)) == 7 * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        endless(OK + b"\r\n", b"x" * 9999),
+        answers(b"[" + b"," * (LIMIT // 50)),
+        answers(b"{" * (LIMIT // 2)),
+        answers(b'{"errors":["' + b"x" * (LIMIT // 2) + b'"]}'),
+        answers(data('{"isAuthenticated":true,"repoList":"' + "x" * (LIMIT // 2) + '"}')),
+        says(OK + b"Content-Length: 999999\r\n\r\n" + b"x" * (LIMIT // 2), then=close),
+    ],
+    ids=["too large", "many parts", "no JSON", "errors", "another shape", "cut short"],
+)
+def test_an_error_keeps_no_answer_alive(script: Script, client: Client, lab: Lab) -> None:
+    lab.script = script
+    areas = AREAS[:1]
+    poll(client, areas=areas)
+    gc.collect()
+    gc.disable()  # what only the collector would find counts as kept
+    tracemalloc.start()
+    try:
+        failures = [poll(client, areas=areas)["repos"] for _ in range(3)]
+        for exchange in exchanges():
+            exchange.join(HARD)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert kept < LIMIT // 4
+    for failure in failures:
+        assert isinstance(failure, PollError)
+        assert failure.__context__ is failure.__cause__ is None
+
+
+RESIDENT = """
 from pathlib import Path
-from borgbase_exporter.api.transport import Transport
-from borgbase_exporter.config import API
-from borgbase_exporter.errors import TooLargeError
-from tests.lab.scripts import OK, streams, zeros
+from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.client import Client
+from borgbase_exporter.errors import PollError
+from tests.lab.bench import Endpoint
+from tests.lab.scripts import OK, answers, streams, zeros
 from tests.lab.wire import Lab
 
 def kibibytes(what):
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{what}:")[1].split()[0])
 
-bomb = streams([OK, b"Content-Encoding: gzip\\r\\n\\r\\n"], zeros(1024))
-with Lab(bomb) as lab, Transport(API(lab.url, None, None, 64 << 20), "token", 30) as transport:
-    idle = kibibytes("VmRSS")
+def query(client):
     try:
-        transport.post("{ bomb }")
-    except TooLargeError:
-        print((kibibytes("VmHWM") - idle) // 1024)
+        AREAS[0].collect(client, "token", seconds=30)
+    except PollError as error:
+        kept.append(error)
+
+kept = []
+{script}
+with Lab(script) as lab:
+    client = Client(Endpoint(lab.url, max_response=32 << 20))
+    idle = kibibytes("VmRSS")
+    query(client)
+    first, peak = kibibytes("VmRSS"), kibibytes("VmHWM")
+    for _ in range({more}):
+        query(client)
+    print((peak - idle) // 1024, (kibibytes("VmRSS") - first) // 1024, kept[0].reason)
 """
 
 
-def test_a_bomb_of_a_gibibyte_costs_little_more_than_the_limit() -> None:
+def resident(script: str, more: int) -> tuple[int, int, str]:
+    """Return the peak of a first query and what more of them add, in MiB, and the reason."""
     run = subprocess.run(
-        [sys.executable, "-c", BOMB],
+        [sys.executable, "-c", RESIDENT.replace("{script}", script).replace("{more}", str(more))],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    peak, added, reason = run.stdout.split()
+    return int(peak), int(added), reason
 
-    assert 0 < int(run.stdout) < 100  # MiB, of 1,024
+
+def test_ten_bombs_of_a_gibibyte_cost_little_more_than_the_limit_once() -> None:
+    bomb = 'script = streams([OK, b"Content-Encoding: gzip\\r\\n\\r\\n"], zeros(1024))'
+    peak, added, reason = resident(bomb, more=9)
+
+    assert reason == "too_large"
+    assert 0 < peak < 64  # MiB, of 1,024
+    assert added < 32
+
+
+def test_an_error_message_of_21_megabytes_costs_little() -> None:
+    huge = "script = answers(b'{\"errors\":[{\"message\":\"boom ' + b'x' * 21_000_000 + b'\"}]}')"
+    peak, added, reason = resident(huge, more=2)
+
+    assert reason == "graphql"
+    assert peak < 110  # the answer itself, the lab's copies of it, and no more
+    assert added < 32

@@ -1,47 +1,44 @@
-"""The real poller, client and transport, wired up for experiments."""
+"""The real areas, client and transport, ready for experiments."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as parse_openmetrics,
-)
-from prometheus_client.parser import text_string_to_metric_families as parse_text
+from borgbase_exporter.api.areas import AREAS, Area, Collected
+from borgbase_exporter.api.client import Client
+from borgbase_exporter.errors import PollError
+from borgbase_exporter.model import RepoList
+from tests.canary import CANARY
 
-from borgbase_exporter.api.client import Client, connect
-from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.config import API
-from borgbase_exporter.credentials import GivenToken
-from borgbase_exporter.exposition import FORMATS, Format, Renderer
-from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.poller import Poller, Schedule
-from borgbase_exporter.state import State
-from tests.canary import CANARY, betrays
-
-INTERVAL = 900.0
 PLENTY = 30.0
-"""Seconds: a poll that is expected to fail or succeed by itself does so long before."""
+"""Seconds: a query that is expected to fail or succeed by itself does so long before."""
 SHORT = 0.3
-"""Seconds: a poll that is expected to be cut off is cut off then."""
+"""Seconds: a query that is expected to be cut off is cut off then."""
 HARD = 15.0
-"""Seconds after which a poll counts as never ending, however busy the machine."""
+"""Seconds after which a query counts as never ending, however busy the machine."""
 LIMIT = 1 << 20
 
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-Connect = Callable[[str], AbstractContextManager[Client]]
+Outcomes = dict[str, Collected | PollError]
 T = TypeVar("T")
 
 
-def endpoint(url: str, ca_file: str | None = None, max_response: int = LIMIT) -> API:
-    return API(url, ca_file, None, max_response)
+@dataclass(frozen=True)
+class Endpoint:
+    """The settings of --api.*."""
+
+    url: str
+    ca_file: str | None = None
+    proxy: str | None = None
+    max_response: int = LIMIT
+
+
+def endpoint(url: str, ca_file: str | None = None, max_response: int = LIMIT) -> Endpoint:
+    return Endpoint(url, ca_file, None, max_response)
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
@@ -55,92 +52,29 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     return results[0]
 
 
-def parsed(format_: Format, text: str) -> Samples:
-    """Parse an exposition as Prometheus would."""
-    families = list((parse_openmetrics if format_.openmetrics else parse_text)(text))
-    samples = [sample for family in families for sample in family.samples]
-    found = {(s.name, frozenset(s.labels.items())): s.value for s in samples}
-    assert len(found) == len(samples), "a series is there twice"
-    return found
+def poll(client: Client, seconds: float = PLENTY, areas: Iterable[Area] = AREAS) -> Outcomes:
+    """Query all areas; return the outcome of each by its name."""
+    return {area.name: within(HARD, lambda a=area: _collect(a, client, seconds)) for area in areas}  # type: ignore[misc]  # mypy does not type the default
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a scrape shows."""
-
-    samples: Samples
-
-    def get(self, name: str, **labels: str) -> float | None:
-        return next(iter(self.all(name, **labels).values()), None)
-
-    def all(self, name: str, **labels: str) -> Samples:
-        wanted = labels.items()
-        return {k: v for k, v in self.samples.items() if k[0] == name and wanted <= k[1]}
-
-    @property
-    def failures(self) -> dict[tuple[str, str], float]:
-        """The failures counted, by collector and reason."""
-        found = {}
-        for (_, labels), count in self.all("borgbase_poll_failures_total").items():
-            label = dict(labels)
-            if count:
-                found[label["collector"], label["reason"]] = count
-        return found
-
-    @property
-    def usage(self) -> float | None:
-        return self.get("borgbase_repo_usage_bytes")
+def _collect(area: Area, client: Client, seconds: float) -> Collected | PollError:
+    try:
+        return area.collect(client, CANARY, seconds=seconds)
+    except PollError as error:
+        return error
 
 
-class Bench:
-    """An exporter without its web server: polls when told, and shows what it would serve.
+def reasons(outcomes: Outcomes) -> dict[str, str]:
+    """Return why areas failed."""
+    return {name: o.reason for name, o in outcomes.items() if isinstance(o, PollError)}
 
-    It asks the API at an address, or whatever a `client` stands for.
-    """
 
-    def __init__(self, api: API | None = None, client: Connect | None = None) -> None:
-        self.api = api or endpoint("http://nowhere.test")
-        self.seconds = PLENTY
-        renderer = Renderer(max_age=6 * 3600)
-        self.state = State(renderer.render, renderer.expiry, time.time)
-        self.poller = Poller(
-            "default",
-            GivenToken("a test", CANARY),
-            COLLECTORS,
-            client or (lambda token: connect(self.api, self.seconds, token)),
-            self.put,
-            Schedule(INTERVAL, SHORT),
-            jitter=lambda: 1.0,
-        )
-        self.put(self.poller.status)
-
-    def put(self, status: AccountStatus) -> None:
-        """Show a status."""
-        self.state.put(status)
-        self.state.show()
-
-    def poll(self) -> float:
-        """Poll; fail when the poll does not end."""
-        return within(HARD, self.poller.poll)
-
-    @contextlib.contextmanager
-    def pointed(self, at: API, seconds: float = PLENTY) -> Iterator[None]:
-        """Point the exporter at another API for a while."""
-        before = self.api, self.seconds
-        self.api, self.seconds = at, seconds
-        yield
-        self.api, self.seconds = before
-
-    def scrape(self) -> Result:
-        """Parse what is served, in both formats; they must agree, and hold no token."""
-        results = []
-        for format_ in FORMATS:
-            page = self.state.view().rendered[format_].plain.decode()
-            assert not betrays(page)
-            end = "# EOF\n" if format_.openmetrics else ""
-            results.append(Result(parsed(format_, page + end)))
-        assert results[0] == results[1]
-        return results[0]
+def usage(outcomes: Outcomes) -> float | None:
+    """Return the usage of the first repo, in bytes."""
+    found = outcomes["repos"]
+    assert isinstance(found, Collected), found
+    assert isinstance(found.part, RepoList)
+    return found.part.repos[0].usage
 
 
 def descriptors() -> set[str]:

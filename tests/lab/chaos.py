@@ -1,20 +1,20 @@
-"""Answers that nobody in their right mind would give, as strategies of Hypothesis."""
+"""Answers that make no sense, as strategies of Hypothesis."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import requests
+import responses
 from hypothesis import strategies as st
 
 from borgbase_exporter.api.client import Client
-from borgbase_exporter.api.transport import Reply
 from tests.canary import CANARY
 from tests.lab.account import answers, bodies
-from tests.lab.bench import Bench
+from tests.lab.bench import Outcomes, endpoint, poll
 
 GOOD = bodies(usage=7.0)
 
@@ -22,13 +22,15 @@ TEXTS = st.text(st.characters(), max_size=20) | st.sampled_from(
     (
         *("", "\ud800", "\udfff\ud800", "\x00", "\r", "\n", '"', "\\", "\u2028", "x" * 2000),
         *("NaN", "-inf", "1e999", "true", "null", "2024-02-03", "2024-02-03T04:05:06Z"),
-        *("9999-12-31T23:59:59-14:00", "a1b2c3d4"),
+        *("9999-12-31T23:59:59-14:00", "253402300800", "-99999999999", "a1b2c3d4"),
     )
 )
 NUMBERS = (
     st.integers()
     | st.floats()
-    | st.sampled_from([0, -1, 1e18, 1e19, 1e308, 2**53 + 1, 2**64, 10**400, -(10**400)])
+    | st.sampled_from(
+        [0, -1, 253402300800, 1e18, 1e19, 1e308, 2**53 + 1, 2**64, 10**400, -(10**400)]
+    )
 )
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
@@ -100,19 +102,18 @@ STATUSES = st.sampled_from([200, 200, 200, 204, 400, 401, 403, 429, 500, 503])
 
 
 class Desk:
-    """A bench whose API is a dictionary."""
+    """An API whose answers are a dictionary, and a client of it."""
 
     def __init__(self) -> None:
-        self.answers, self.status = GOOD, 200
-        self.bench = Bench(client=self._connect)
+        self.client = Client(endpoint("https://api.example/graphql"))
 
-    @contextmanager
-    def _connect(self, token: str) -> Iterator[Client]:
-        yield Client(self, token)  # type: ignore[arg-type]  # all that a client uses of a transport
+    def poll(self, answers: Mapping[str, bytes], status: int = 200) -> Outcomes:
+        """Query all areas, each once for certain."""
 
-    def post(self, query: str, *, reserve: float = 0.0) -> Reply:
-        return Reply(self.status, self.answers[query.split()[1]])
+        def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+            query = json.loads(request.body or b"")["query"]
+            return status, {}, answers[query.split()[1]]
 
-    def poll(self, answers: dict[str, bytes], status: int = 200) -> None:
-        self.answers, self.status = answers, status
-        self.bench.poller.poll()
+        with responses.RequestsMock() as api:
+            api.add_callback("POST", "https://api.example/graphql", answer)
+            return poll(self.client)

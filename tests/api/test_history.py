@@ -1,18 +1,20 @@
-"""The queries for the history, and what their answers say."""
+"""The queries for the history, and what their answers mean."""
 
 from __future__ import annotations
 
 import pytest
 
-from borgbase_exporter.api.client import connect
-from borgbase_exporter.api.usage import BILLED, billed_days, usage, usage_days
+from borgbase_exporter.api.client import Answer, Client
+from borgbase_exporter.api.history import BILLED, billed_days, usage, usage_days
+from borgbase_exporter.api.query import Query
+from borgbase_exporter.demo import SimulatedAccount
 from borgbase_exporter.errors import AuthError, GraphQLError, UnknownFieldError
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+from tests.clock import START, Clock
+from tests.graphql import GraphQLApi
 from tests.lab.account import http
 from tests.lab.bench import PLENTY, endpoint
 from tests.lab.scripts import says
 from tests.lab.wire import Lab
-from tests.simulator.asking import START, Clock
 
 TODAY = int(START // 86_400)
 MB = 1_000_000
@@ -20,6 +22,10 @@ MB = 1_000_000
 
 def new_account() -> SimulatedAccount:
     return SimulatedAccount(clock=Clock(), repos=3)
+
+
+def run(api: str, query: Query, token: str) -> Answer:
+    return Client(endpoint(api)).run(query, token, seconds=PLENTY)
 
 
 def test_one_query_asks_for_several_repos() -> None:
@@ -33,8 +39,8 @@ def test_one_query_asks_for_several_repos() -> None:
 def test_each_repo_has_its_own_days() -> None:
     account = new_account()
     ids = [repo.id for repo in account.repos]
-    with SimulatedApi([account]) as api, connect(endpoint(api.url), PLENTY, account.token) as asked:
-        answer = asked.run(usage(ids))
+    with GraphQLApi([account]) as api:
+        answer = run(api.url, usage(ids), account.token)
 
     for number, repo in enumerate(account.repos):
         born = int(repo.curve.born // 86_400)
@@ -46,8 +52,8 @@ def test_each_repo_has_its_own_days() -> None:
 
 def test_the_billed_days_are_bytes() -> None:
     account = new_account()
-    with SimulatedApi([account]) as api, connect(endpoint(api.url), PLENTY, account.token) as asked:
-        found = billed_days(asked.run(BILLED))
+    with GraphQLApi([account]) as api:
+        found = billed_days(run(api.url, BILLED, account.token))
 
     assert found[TODAY] == pytest.approx(sum(repo.usage(START) for repo in account.repos), abs=1e6)
     assert max(found) == TODAY
@@ -58,19 +64,19 @@ def test_the_billed_days_are_bytes() -> None:
 def test_an_id_is_nothing_but_a_string(hostile: str) -> None:
     account = new_account()
     known = account.repos[0].id
-    with SimulatedApi([account]) as api, connect(endpoint(api.url), PLENTY, account.token) as asked:
-        answer = asked.run(usage([hostile, known]))
+    with GraphQLApi([account]) as api:
+        answer = run(api.url, usage([hostile, known]), account.token)
 
     assert usage_days(answer, 1)
     with pytest.raises(GraphQLError, match="Repo matching query does not exist"):
         usage_days(answer, 0)
 
 
-def test_a_token_that_may_not_ask_is_told() -> None:
+def test_a_token_that_may_not_ask_is_an_error() -> None:
     account = new_account()
     narrow = account.add_token("narrow", "CO")
-    with SimulatedApi([account]) as api, connect(endpoint(api.url), PLENTY, narrow) as asked:
-        answer = asked.run(usage([account.repos[0].id]))
+    with GraphQLApi([account]) as api:
+        answer = run(api.url, usage([account.repos[0].id]), narrow)
 
     with pytest.raises(AuthError, match="permission"):
         usage_days(answer, 0)
@@ -78,13 +84,11 @@ def test_a_token_that_may_not_ask_is_told() -> None:
 
 def test_without_a_field_there_is_no_history() -> None:
     account = new_account()
-    lacking = SimulatedApi([account], without=["RepoUsageType.diskUsage"])
     with (
-        lacking as api,
-        connect(endpoint(api.url), PLENTY, account.token) as asked,
+        GraphQLApi([account], without=["RepoUsageType.diskUsage"]) as api,
         pytest.raises(UnknownFieldError, match="diskUsage"),
     ):
-        asked.run(usage([account.repos[0].id]))
+        run(api.url, usage([account.repos[0].id]), account.token)
 
 
 def test_rows_that_cannot_be_read_are_left_out() -> None:
@@ -94,5 +98,5 @@ def test_rows_that_cannot_be_read_are_left_out() -> None:
         '{"date":"1970-01-06","diskUsage":7.5,"more":{}}'
     )
     body = f'{{"data":{{"isAuthenticated":true,"u0":[{rows}]}}}}'
-    with Lab(says(http(body.encode()))) as lab, connect(endpoint(lab.url), PLENTY, "t") as asked:
-        assert usage_days(asked.run(usage(["x"])), 0) == {1: 5, 5: 7.5}
+    with Lab(says(http(body.encode()))) as lab:
+        assert usage_days(run(lab.url, usage(["x"]), "t"), 0) == {1: 5, 5: 7.5}

@@ -1,0 +1,164 @@
+"""What is asked: valid against the schema in every form, only queries, never a secret."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from graphql import (
+    FieldNode,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    TypeInfo,
+    TypeInfoVisitor,
+    Visitor,
+    build_schema,
+    parse,
+    print_schema,
+    validate,
+    visit,
+)
+
+from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.history import BILLED, usage
+from borgbase_exporter.api.query import Query
+from borgbase_exporter.model import COLLECTORS
+from tests.graphql import load_schema
+
+REPOS, ACCOUNT, SSH_KEYS, TOKENS = (area.query for area in AREAS)
+QUERIES = (*(area.query for area in AREAS), BILLED, usage(["a1", "b2"]))
+UNTOUCHABLE = {
+    "RepoType.htpasswd",
+    "RepoType.vgerToken",
+    "UserType.password",
+    "UserType.email",
+    "UserType.address",
+    "UserType.repoSet",
+    "UserType.repousageSet",
+    "PublicSSHKeyType.keyData",
+}
+
+OLDER = {"maxSizeGb": "maxSize", "includedGb": "includedSize"}
+"""The fields of PlanType with their older spellings."""
+
+
+def documented() -> GraphQLSchema:
+    """Return the documented schema, with the older spellings beside the newer ones."""
+    older = "\n".join(f"{name}: Float" for name in OLDER.values())
+    text = print_schema(load_schema())
+    return build_schema(text.replace("type PlanType {", f"type PlanType {{\n{older}\n"))
+
+
+SCHEMA = documented()
+
+
+def selected(query: str) -> frozenset[str]:
+    """Return `Type.field` of everything that a query selects."""
+    found = set()
+    types = TypeInfo(SCHEMA)
+
+    class Collect(Visitor):
+        def enter_field(self, node: FieldNode, *_: object) -> None:
+            parent = types.get_parent_type()
+            assert parent
+            found.add(f"{parent.name}.{node.name.value}")
+
+    visit(parse(query), TypeInfoVisitor(types, Collect()))
+    return frozenset(found)
+
+
+def forms(query: Query) -> Iterator[frozenset[str]]:
+    """Yield what may be missing: nothing, any one or two fields, all but the floor."""
+    names = sorted(query.names - query.floor - {"Query.isAuthenticated", "Query.me"})
+    yield from map(
+        frozenset, itertools.chain([()], *(itertools.combinations(names, n) for n in (1, 2)))
+    )
+    if query.floor:
+        yield query.names - query.floor
+
+
+every_query = pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+
+
+@every_query
+def test_every_form_is_one_valid_query(query: Query) -> None:
+    for missing in forms(query):
+        parsed = parse(query.text(missing))
+        assert validate(SCHEMA, parsed) == [], missing
+        (operation,) = parsed.definitions
+        assert isinstance(operation, OperationDefinitionNode)
+        assert operation.operation is OperationType.QUERY
+        assert operation.name
+        assert operation.name.value == query.name
+
+
+@every_query
+def test_no_form_asks_for_what_is_missing_or_not_ours(query: Query) -> None:
+    for missing in forms(query):
+        asked = selected(query.text(missing))
+        assert not asked & missing - {"Query.isAuthenticated"}
+        assert not asked & UNTOUCHABLE
+        assert asked <= query.names
+
+
+def test_the_untouchable_fields_are_spelled_as_in_the_schema() -> None:
+    assert {
+        f"{type_.name}.{field}"
+        for type_ in SCHEMA.type_map.values()
+        for field in getattr(type_, "fields", ())
+    } >= UNTOUCHABLE
+
+
+@every_query
+def test_everything_is_asked_of_an_api_that_has_everything(query: Query) -> None:
+    older = {f"PlanType.{name}" for name in OLDER.values()}
+    assert selected(query.text()) == query.names - older
+    assert "Query.isAuthenticated" in selected(query.text())
+    assert query.gaps(()) == frozenset()
+
+
+def test_there_is_an_area_for_each_collector() -> None:
+    assert [area.name for area in AREAS] == list(COLLECTORS)
+
+
+def test_the_account_query() -> None:
+    assert ACCOUNT.text() == (
+        "query Account { isAuthenticated me { activePlan { name maxRepos maxSizeGb includedGb } "
+        "currentSubscription { endDate active } autoRenew diskUsage repoCount } "
+        "overageList { date usedGb excessGb } accruedOverage }"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        (REPOS, "query Repos { repoList { id name currentUsage } }"),
+        (SSH_KEYS, "query SSHKeys { sshList { id name } }"),
+    ],
+)
+def test_the_floor_is_what_borgbase_documents(query: Query, text: str) -> None:
+    assert query.text(query.names - query.floor) == text
+
+
+def test_a_field_of_two_spellings_is_asked_for_by_the_one_that_works() -> None:
+    for new, old in OLDER.items():
+        drifted = {f"PlanType.{new}"}
+        asked = selected(ACCOUNT.text(drifted))
+        assert f"PlanType.{old}" in asked
+        assert f"PlanType.{new}" not in asked
+        assert ACCOUNT.gaps(drifted) == frozenset()
+        assert ACCOUNT.gaps(drifted | {f"PlanType.{old}"}) == drifted
+
+
+@pytest.mark.parametrize("field", ["UserType.diskUsage", "UserType.repoCount"])
+def test_the_accounts_own_counts_may_be_missing_without_a_gap(field: str) -> None:
+    assert field in ACCOUNT.names
+    assert field not in selected(ACCOUNT.text({field}))
+    assert ACCOUNT.gaps({field}) == frozenset()
+
+
+def test_a_field_without_anything_left_below_it_is_left_out() -> None:
+    assert "server" not in REPOS.text({"ServerType.hostname"})
+    assert REPOS.gaps({"ServerType.hostname"}) == {"ServerType.hostname"}
