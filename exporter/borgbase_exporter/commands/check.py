@@ -140,7 +140,7 @@ class Look:
     def _shapes(self, status: AccountStatus, source: TokenSource) -> dict[str, Any]:
         """Ask once more, and keep the shape of the answers."""
         found: dict[str, Any] = {}
-        queries = [area.query.text() for area in AREAS]
+        queries = [words for area in AREAS for words in (area.query.text(), *area.query.names)]
         for area in AREAS:
             if (collector := status.collectors.get(area.name)) is None:
                 continue

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 ENUMERATIONS = frozenset(
     {"accessMode", "borgVersion", "encryption", "format", "permission", "region"}
@@ -21,7 +20,7 @@ _DATE = re.compile(r"[\d:.TZ +-]{8,40}")
 _WORD = re.compile(r"\w+")
 VOCABULARY = frozenset(
     """a access action an and answer api are argument at authenticated authentication authorized be
-    been by cannot character connection could credentials data decoding denied did does error
+    been by cannot character connection could credentials data decoding denied did do does error
     exceeded expected expired failed field for forbidden found got has have http in internal invalid
     is later limit limited line log login many mean must no non not null nullable of on or over
     perform permission provided query quota rate reached reading refused repos request required
@@ -32,36 +31,46 @@ VOCABULARY = frozenset(
 """The words of an error that cannot be anybody's; others are left out."""
 
 
-class Field(msgspec.Struct):
+@dataclass
+class _Field:
     """What was seen of one field."""
 
-    types: Counter[str] = msgspec.field(default_factory=Counter)
-    numbers: tuple[float, float] | None = None
-    """The least and the greatest."""
-    lengths: tuple[int, int] | None = None
-    """The same, of texts and lists."""
-    values: Counter[str] = msgspec.field(default_factory=Counter)
-    """Of enumerations and dates only."""
+    types: Counter[str] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
+    numbers: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
 
     def add(self, name: str, value: object) -> None:
         """Note one value of the field."""
         self.types[_type(value)] += 1
         if isinstance(value, int | float) and not isinstance(value, bool) and name != "id":
-            self.numbers = _range(self.numbers, value)
-        if isinstance(value, str | list):
-            self.lengths = _range(self.lengths, len(value))
+            self.numbers.append(value)
+        elif isinstance(value, str | list):
+            self.lengths.append(len(value))
         if isinstance(value, str) and _DATE.fullmatch(value) and name != "id":
             self.values[re.sub(r"\d", "9", value)] += 1
-        elif name in ENUMERATIONS and isinstance(value, str):
+        elif isinstance(value, str) and name in ENUMERATIONS:
             self.values[value if _VALUE.fullmatch(value) else "(other)"] += 1
 
+    def __str__(self) -> str:
+        words = [f"{count} {kind}" for kind, count in self.types.items()]
+        if self.numbers:
+            words.append(f"{min(self.numbers)} to {max(self.numbers)}")
+        if self.lengths:
+            words.append(f"length {min(self.lengths)} to {max(self.lengths)}")
+        words += [f"{count} {value}" for value, count in self.values.items()]
+        return ", ".join(words)
 
-def of_answer(data: Any, asked: str) -> dict[str, Field]:
-    """Return the fields of an answer by path; `asked` is the query, whose words alone are keys."""
-    fields: dict[str, Field] = {}
+
+def of_answer(data: Any, asked: str) -> dict[str, str]:
+    """Return an answer's fields by path; of its keys only those that the query asks for are named.
+
+    `12 integer, 0 to 15` are twelve integers.
+    """
+    fields: dict[str, _Field] = {}
     for path, name, value in _walk(data, "", "", frozenset(_WORD.findall(asked))):
-        fields.setdefault(path, Field()).add(name, value)
-    return fields
+        fields.setdefault(path, _Field()).add(name, value)
+    return {path: str(seen) for path, seen in fields.items()}
 
 
 def _walk(
@@ -81,10 +90,6 @@ def _walk(
 def _type(value: object) -> str:
     names = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string"}
     return names.get(type(value), "list" if isinstance(value, list) else "object")
-
-
-def _range(known: tuple[Any, Any] | None, value: float) -> tuple[Any, Any]:
-    return (min(known[0], value), max(known[1], value)) if known else (value, value)
 
 
 def of_error(message: str, asked: Collection[str]) -> str:

@@ -1,0 +1,357 @@
+"""What is a problem, how bad it is, what is said of it, and which alert it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from borgbase_exporter.errors import REASONS
+from borgbase_exporter.findings import problems as under_test
+from borgbase_exporter.model import (
+    CREATE_ONLY,
+    Account,
+    AccountStatus,
+    APIToken,
+    APITokenList,
+    Plan,
+    Repo,
+    RepoList,
+)
+from borgbase_exporter.text import DAY
+from tests.facts import FINE_ACCOUNT, FINE_REPO, NO_TOKENS, NOW, collector
+from tests.findings.cases import ALL, failing, found, polled
+
+ROOT = Path(__file__).resolve().parents[2]
+QUOTA, OVERDUE = "BorgBaseRepoQuotaAlmostFull", "BorgBaseRepoBackupOverdue"
+EXPIRING, TOKEN = "BorgBaseSubscriptionExpiring", "BorgBaseTokenExpiring"
+
+
+def told(account: AccountStatus) -> list[tuple[str, str, str, str | None]]:
+    return [(p.severity, p.where, p.what, p.alert) for p in found(account).problems]
+
+
+def test_all_is_well() -> None:
+    account = found(polled(FINE_REPO))
+    assert account.well
+    assert (account.state, account.problems) == ("well", ())
+    assert account.api.reachable
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"usage": 85.0}, None),
+        ({"usage": 86.0}, ("warning", "86% of its quota used", QUOTA)),
+        ({"usage": 96.0}, ("critical", "96% of its quota used", QUOTA)),
+        ({"usage": 150.0}, ("critical", "150% of its quota used", QUOTA)),
+        ({"usage": 500.0, "quota": None}, None),
+        ({"last_modified": NOW - DAY}, None),
+        (
+            {"last_modified": NOW - DAY - 1},
+            ("warning", "last written 2023-11-13 (1 d ago), limit 1 d", OVERDUE),
+        ),
+        (
+            {"last_modified": NOW - 3 * DAY},
+            ("critical", "last written 2023-11-11 (3 d ago), limit 1 d", OVERDUE),
+        ),
+        ({"last_modified": 0.0, "inactivity_limit": None}, None),
+        ({"never_written": True, "created": NOW - 2 * DAY}, None),
+        (
+            {"never_written": True, "created": NOW - 4 * DAY},
+            (
+                "warning",
+                "created 2023-11-10 (4 d ago) and never written to",
+                "BorgBaseRepoNeverBackedUp",
+            ),
+        ),
+        ({"last_modified": None, "never_written": None, "created": NOW - 4 * DAY}, None),
+        ({"last_modified": None, "never_written": False, "created": NOW - 4 * DAY}, None),
+    ],
+)
+def test_repos(changes: dict[str, Any], problem: tuple[str, str, str] | None) -> None:
+    account = found(polled(replace(FINE_REPO, **changes)))
+    expected = [(problem[0], "repo fine", *problem[1:], "1")] if problem else []
+    assert [(p.severity, p.where, p.what, p.alert, p.repo_id) for p in account.problems] == expected
+    assert all(problem.advice for problem in account.problems)
+
+
+@pytest.mark.parametrize("format_", ["borg1", "restic", "vykar"])
+def test_no_advice_about_ssh_keys_whatever_the_format(format_: str) -> None:
+    repo = replace(FINE_REPO, format=format_, full_access_keys=None, append_only_keys=None)
+    assert told(polled(repo)) == []
+
+
+@pytest.mark.parametrize(
+    ("account", "problem"),
+    [
+        (Account(), None),
+        (
+            Account(plan=Plan("S", included=81.0)),
+            ("critical", "plan", "99% of the plan's 81 bytes used", "BorgBasePlanAlmostFull"),
+        ),
+        (
+            Account(plan=Plan("S", included=86.0)),
+            ("warning", "plan", "93% of the plan's 86 bytes used", "BorgBasePlanAlmostFull"),
+        ),
+        (Account(plan=Plan("S", included=1.0, maximum=1000.0)), None),
+        (Account(billed_excess=0.0), None),
+        (
+            Account(billed_excess=2e9),
+            (
+                "warning",
+                "plan",
+                "2.0 GB beyond what the plan includes are billed",
+                "BorgBasePlanOverage",
+            ),
+        ),
+        (
+            Account(subscription_end=NOW + 13 * DAY),
+            (
+                "warning",
+                "subscription",
+                "ends 2023-11-27 (in 13 d) and does not renew itself",
+                EXPIRING,
+            ),
+        ),
+        (
+            Account(subscription_end=NOW + 2 * DAY),
+            (
+                "critical",
+                "subscription",
+                "ends 2023-11-16 (in 2 d) and does not renew itself",
+                EXPIRING,
+            ),
+        ),
+        (
+            Account(subscription_end=NOW - 30 * DAY),
+            (
+                "critical",
+                "subscription",
+                "ended 2023-10-15 (30 d ago) and does not renew itself",
+                None,
+            ),
+        ),
+        (Account(subscription_end=NOW + 2 * DAY, auto_renew=True), None),
+        (Account(subscription_end=NOW - DAY / 2, auto_renew=True), None),
+        (
+            Account(subscription_end=NOW - 3 * DAY, auto_renew=True),
+            (
+                "critical",
+                "subscription",
+                "should have renewed itself 2023-11-11 (3 d ago)",
+                EXPIRING,
+            ),
+        ),
+        (
+            Account(subscription_active=False, subscription_end=NOW - 30 * DAY, auto_renew=True),
+            ("warning", "subscription", "is not active", None),
+        ),
+        (Account(subscription_active=True), None),
+    ],
+)
+def test_accounts(account: Account, problem: tuple[str, str, str, str | None] | None) -> None:
+    assert told(polled(FINE_REPO, account=account)) == ([problem] if problem else [])
+
+
+def test_tokens_about_to_expire_but_not_those_long_expired() -> None:
+    tokens = APITokenList(
+        (
+            APIToken("1", "soon", "read_only", expires=NOW + 5 * DAY),
+            APIToken("2", "dead", "read_only", expires=NOW - 5 * DAY),
+            APIToken("3", "never", "read_only"),
+        ),
+        complete=True,
+    )
+    assert told(polled(FINE_REPO, tokens=tokens)) == [
+        ("warning", "API token soon", "expires 2023-11-19 (in 5 d)", TOKEN)
+    ]
+
+
+def test_the_token_used_here_is_reported_once() -> None:
+    end = NOW + 5 * DAY
+    tokens = APITokenList((APIToken("1", "ours", "full_access", expires=end),), complete=True)
+    account = replace(polled(FINE_REPO, tokens=tokens), token_expires=end)
+    assert found(account).token.permission == "full_access"
+    assert told(account) == [
+        ("warning", "token", "expires 2023-11-19 (in 5 d)", TOKEN),
+        ("warning", "token", "its permission is Full Access", "BorgBaseTokenNotReadOnly"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("account", "what", "alert"),
+    [
+        (failing("auth", *ALL, expires=NOW - DAY), "", "BorgBaseTokenInvalid"),
+        (failing("", expires=NOW - DAY), ", yet BorgBase accepts it", TOKEN),
+        (failing("", expires=NOW - DAY, last_poll=NOW - DAY - 60), "", TOKEN),
+    ],
+    ids=["refused", "accepted: the clock is wrong", "since the last poll"],
+)
+def test_an_expired_token_is_one_problem(account: AccountStatus, what: str, alert: str) -> None:
+    assert told(account) == [("critical", "token", f"expired 2023-11-13 (1 d ago){what}", alert)]
+
+
+def test_a_write_in_the_future_points_to_a_wrong_clock() -> None:
+    assert told(polled(replace(FINE_REPO, last_modified=NOW + 3000))) == []
+    assert told(polled(replace(FINE_REPO, last_modified=NOW + 5 * 3600))) == [
+        ("warning", "clock", "the last write to a repo is 5 h in the future", None)
+    ]
+
+
+def test_failures_of_several_collectors_are_one_problem_with_advice() -> None:
+    (problem,) = found(failing("graphql", "repos", "tokens")).problems
+    assert (problem.severity, problem.where) == ("critical", "repos, tokens")
+    assert problem.advice == "try again in a few minutes; the API may be under maintenance"
+    assert problem.alert == "BorgBaseAPIUnreachable"
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_failure_of_all_is_the_apis_or_the_tokens_and_comes_with_advice(reason: str) -> None:
+    account = found(failing(reason, *ALL))
+    (problem,) = account.problems
+    blamed = reason in {"auth", "token"}
+    assert problem.where == ("token" if blamed else "API")
+    assert problem.severity == "critical"
+    assert problem.advice
+    assert problem.alert == ("BorgBaseTokenInvalid" if blamed else "BorgBaseAPIUnreachable")
+    expected = {"token": None, "connect": False, "tls": False, "timeout": False}
+    assert account.api.reachable is expected.get(reason, True)
+    assert account.state == "failing"
+
+
+def test_a_part_that_fails_is_a_warning() -> None:
+    assert told(failing("timeout", "tokens")) == [
+        ("warning", "tokens", "so it is", "BorgBaseCollectorFailing")
+    ]
+    assert told(failing("timeout", "repos", message="a"))[0][3] == "BorgBaseAPIUnreachable"
+
+
+def test_without_the_repo_list_the_failure_of_another_collector_is_decisive() -> None:
+    whole = failing("connect", "account")
+    account = replace(whole, collectors={"account": whole.collectors["account"]})
+    assert told(account) == [("critical", "API", "so it is", "BorgBaseAPIUnreachable")]
+
+
+def test_a_token_that_may_only_list_looks_like_create_only() -> None:
+    refused = [name for name in ALL if name not in CREATE_ONLY]
+    account = found(failing("auth", *refused, message="no permission"))
+    assert account.token.permission == "create_only"
+    (problem,) = account.problems
+    assert (problem.severity, problem.where) == ("warning", "account, tokens")
+    assert problem.what == "no permission; the token seems to be Create Only"
+    assert problem.advice.endswith("--no-collector.account --no-collector.tokens")
+    (other,) = found(failing("auth", "account")).problems
+    assert "Create Only" not in other.what
+
+
+def test_a_token_that_cannot_be_read_while_the_previous_one_works() -> None:
+    rotated = replace(polled(FINE_REPO), token_problem="/run/token: is empty")
+    (problem,) = found(rotated).problems
+    assert problem.severity == "warning"
+    assert "the exporter uses the previous one until it restarts" in problem.what
+
+
+def test_what_was_skipped_is_gone_or_too_old() -> None:
+    odd = replace(
+        collector(RepoList((), complete=False)),
+        skipped=2,
+        fields_skipped=1,
+        gaps=frozenset({"RepoType.format"}),
+    )
+    old = replace(collector(NO_TOKENS), part=None, taken=NOW - 7 * 3600)
+    account = replace(polled(), collectors={"repos": odd, "tokens": old})
+    assert [(p.where, p.what, p.alert) for p in found(account).problems] == [
+        ("repos", "2 of the entries cannot be read", None),
+        ("repos", "1 of the fields cannot be read", None),
+        ("repos", "the API no longer has RepoType.format", "BorgBaseSchemaDrift"),
+        (
+            "tokens",
+            "the last values, read 7 h ago, are too old to be shown",
+            "BorgBasePollStale",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"reported_repos": 2}, None),
+        ({"reported_repos": 3}, "1 repo listed, 3 by BorgBase's count: the list may not be whole"),
+        ({"reported_usage": 3e12}, None),
+        (
+            {"reported_usage": 2e12},
+            "5.0 TB listed, 2.0 TB by BorgBase's sum: sizes may be wrong (tolerance: a factor",
+        ),
+        ({"billed_usage": 9e12}, None),
+        ({"billed_usage": 5e15}, "5.0 TB listed, 5.0 PB by the last bill: sizes may be wrong"),
+        ({"billed_usage": 5e9}, "5.0 TB listed, 5.0 GB by the last bill: sizes may be wrong"),
+        ({"billed_usage": 0.0, "reported_usage": 5e7}, None),
+    ],
+)
+def test_a_plain_difference_from_what_borgbase_counts(
+    changes: dict[str, Any], what: str | None
+) -> None:
+    account = replace(FINE_ACCOUNT, plan=None, **changes)
+    status = polled(replace(FINE_REPO, usage=5e12, quota=None), account=account)
+    said = [problem.what for problem in found(status).problems]
+    assert len(said) == (what is not None)
+    assert all(one.startswith(what or "") for one in said)
+    incomplete = collector(RepoList((FINE_REPO,), complete=False))
+    partial = replace(status, collectors={**status.collectors, "repos": incomplete})
+    assert found(partial).comparisons == ()
+
+
+def test_the_late_come_before_the_full_and_those_before_the_fine() -> None:
+    late = replace(FINE_REPO, name="late", last_modified=NOW - 9 * DAY)
+    full = replace(FINE_REPO, name="full", usage=99.0)
+    other = replace(FINE_REPO, name="Zoe")
+    ranked = found(polled(FINE_REPO, full, late, other)).repos or ()
+    assert [repo.name for repo in ranked] == ["late", "full", "fine", "Zoe"]
+
+
+@pytest.mark.parametrize(
+    ("never_written", "word"), [(True, "never"), (False, "unknown"), (None, "unknown")]
+)
+def test_never_written_to_or_unknown(never_written: bool | None, word: str) -> None:  # noqa: FBT001
+    repo = Repo("1", "new", never_written=never_written)
+    assert [r.last_write for r in found(polled(repo)).repos or ()] == [word]
+
+
+def test_alerts_thresholds_and_dashboards_agree() -> None:
+    text = (ROOT / "deploy/prometheus/rules/borgbase-alerts.yml").read_text()
+    rules: dict[str, list[tuple[str, str]]] = {}
+    for group in yaml.safe_load(text)["groups"]:
+        for rule in group["rules"]:
+            entry = (rule["labels"]["severity"], rule["expr"])
+            rules.setdefault(rule["alert"], []).append(entry)
+    source = Path(under_test.__file__).read_text()
+    assert set(re.findall(r'"(BorgBase\w+)"', source)) <= rules.keys()
+
+    def limits(alert: str) -> list[float]:
+        return sorted(float(re.findall(r"[<>] ([\d.]+)", expr)[0]) for _, expr in rules[alert])
+
+    assert limits(QUOTA) == list(under_test.QUOTA)
+    assert limits("BorgBasePlanAlmostFull") == list(under_test.PLAN)
+    assert limits(OVERDUE) == list(under_test.AGE)
+    expiry, soon = (int(seconds / DAY) for seconds in (under_test.EXPIRY, under_test.SOON))
+    assert f"< {expiry} * 86400 > -7 * 86400" in rules[TOKEN][0][1]
+    assert [re.findall(r"< (\d+) \* 86400", expr)[0] for _, expr in rules[EXPIRING]] == [
+        str(expiry),
+        str(soon),
+        str(expiry),
+    ]
+    steps = set()
+    for path in (ROOT / "dashboards").glob("*.json"):
+        steps |= {
+            (step["value"], step["color"])
+            for found in re.findall(r'"steps": (\[.*?\])', path.read_text(), re.DOTALL)
+            for step in json.loads(found)
+        }
+    levels = {value for value, _ in steps}
+    assert {*under_test.QUOTA, *under_test.PLAN, *under_test.AGE} <= levels
