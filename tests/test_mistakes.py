@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 import trustme
-
-from borgbase_exporter import cli
 from borgbase_exporter.config import COMMANDS, options
-from borgbase_exporter.errors import REASONS
 from borgbase_exporter.poller import Poller
 from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
+
+from borgbase_exporter import cli
+from borgbase_exporter.errors import REASONS
 from tests.canary import CANARY, TRACES, betrays
 from tests.lab.scripts import answers, blurts, hold, refused, unresolved
 from tests.lab.wire import ELSEWHERE, EXPIRED, LOCALHOST, Lab

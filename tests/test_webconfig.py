@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-
 from borgbase_exporter.webconfig import TLS, WebConfig, WebConfigError, read
 
 # Of the password "test", at the lowest cost.

@@ -26,7 +26,8 @@ SETTINGS: Mapping[str, Mapping[str, Setting]] = {
 """The settings of each command, by flag."""
 PATH = "PATH"
 """The positional argument."""
-ALL = {flag: s for own in reversed(list(SETTINGS.values())) for flag, s in own.items()}
+ALL = {flag: setting for own in SETTINGS.values() for flag, setting in own.items()}
+"""Likewise of all commands."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 SHORTEST_POLITE_INTERVAL = 300.0
 MISPLACED = f"looks like a token; put it into {TOKEN_VARIABLE}, or into a file for --token.file"
@@ -34,6 +35,7 @@ TOKEN_LIKE = re.compile(r"eyJ[\w-]{10,}|[\w-]+\.[\w-]{20,}\.[\w-]{20,}")
 """JWTs, whatever is around them: they begin with JSON in base64, or have two long other parts."""
 UNSAFE = re.compile(rf"{TOKEN_LIKE.pattern}|[\w-]{{25}}|.{{61}}|@", re.DOTALL)
 """Texts that are not quoted: they may be tokens, pieces of one, or contain a password."""
+MAX_WORD = 20
 SERVICE_LINK = re.compile(
     r"BORGBASE_\w*(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
 )
@@ -155,9 +157,11 @@ def _read(setting: Setting, text: str) -> Any:
 def _explained(error: Exception, text: str, setting: Setting, origin: str) -> Sequence[str]:
     """Return the faults that a reader reports, with the text where it is safe to quote."""
     faults = error.faults if isinstance(error, WebConfigError) else [str(error)]
-    if setting.secret or UNSAFE.search(text):
-        return [fault.removeprefix(f"{origin}: ").replace(text or "…", "…") for fault in faults]
-    return [fault if text in fault else f'"{printable(text)}" {fault}' for fault in faults]
+    if isinstance(error, TokenError | WebConfigError):  # which name the file themselves
+        hidden = text if UNSAFE.search(text) else "…"
+        return [fault.removeprefix(f"{origin}: ").replace(hidden, "…") for fault in faults]
+    silent = not text or setting.secret or UNSAFE.search(text)
+    return faults if silent else [f'"{printable(text)}" {fault}' for fault in faults]
 
 
 def _compare(values: Mapping[str, Any], faults: list[str], warnings: list[str]) -> None:
@@ -245,7 +249,7 @@ def _near(word: str, known: Iterable[str]) -> str:
 
 def _quoted(word: str) -> str:
     """Quote an unknown word, unless it may be a token."""
-    return f"a word of {len(word)} characters" if len(word) > 20 else f'"{printable(word)}"'
+    return f"a word of {len(word)} characters" if len(word) > MAX_WORD else f'"{printable(word)}"'
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

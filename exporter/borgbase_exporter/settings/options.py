@@ -63,9 +63,16 @@ class Poll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinglePoll(Poll):
-    """The same for a command that polls once."""
+    """The same for a command that polls once and keeps values."""
 
     interval: of.Interval = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshPoll(SinglePoll):
+    """The same for a command that polls once and keeps nothing."""
+
+    max_age: of.Duration = 21_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +136,7 @@ class Check(Common):
 
     command: ClassVar[str] = "check"
     summary: ClassVar[str] = "poll once and print what was found"
+    poll: FreshPoll
     format: Literal["text", "json", "nagios", "checkmk"] = setting(
         "text, json, nagios or checkmk; --json is short for --format json",
         "text",
@@ -156,6 +164,7 @@ class Backfill(Common):
 
     command: ClassVar[str] = "backfill"
     summary: ClassVar[str] = "write the usage of past days as OpenMetrics, for promtool to import"
+    poll: FreshPoll
     output: Path = setting("file to write")
     since: of.Moment = setting("oldest moment to write, or how long ago", "90d")
     until: of.Moment = setting(

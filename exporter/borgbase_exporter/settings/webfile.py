@@ -199,7 +199,8 @@ def _convert(value: object, kind: Any, where: str, faults: list[str]) -> Any:
         place = f"{where}.{printable(key)}".removeprefix(".")
         if section and key not in kinds:
             near = difflib.get_close_matches(key, kinds, 1)
-            faults.append(f"{place}: no such setting" + f"; did you mean {near[0]}?" * bool(near))
+            hint = f"; did you mean {near[0]}?" if near else ""
+            faults.append(f"{place}: no such setting{hint}")
         elif section and item is not None:
             content[key] = _convert(item, kinds[key], place, faults)
         elif not section and _convert_leaf(key, get_args(kind)[0], place, faults) is not None:
@@ -212,13 +213,16 @@ def _convert_leaf(value: object, kind: Any, where: str, faults: list[str]) -> An
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        described = re.search(r"description='(.*?)'", str(kind))
+        parts = (kind, *get_args(kind))
+        metas = [meta for part in parts for meta in getattr(part, "__metadata__", ())]
         if kind is type(None):
             fault = "not supported by this server"
         elif get_origin(kind) is Literal:
             fault = f"not supported; possible are {', '.join(get_args(kind))}"
         else:
-            fault = f"not {described[1]}" if described else str(error).partition(" - ")[0].lower()
+            fault = (
+                f"not {metas[0].description}" if metas else str(error).partition(" - ")[0].lower()
+            )
         faults.append(f"{where}: {fault}")
         return None
 

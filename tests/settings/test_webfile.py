@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from borgbase_exporter.settings.webfile import RateLimit, WebConfig, WebConfigError, read
+
+# Of the password "test", at the lowest cost.
+HASH = "$2b$04$PLTzPO9cZNLzWy1pC0B6xOl6v37VJBO1kSKVkvnEYaQGWIQC3Y3dm"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost")
+    leaf.private_key_pem.write_to_path(folder / "server.key")
+    leaf.cert_chain_pems[0].write_to_path(folder / "server.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert(
+        "client.example", "10.0.0.1", "fd00::1", common_name="x"
+    ).private_key_and_cert_chain_pem.write_to_path(folder / "client.pem")
+    trustme.CA().issue_cert("other").private_key_pem.write_to_path(folder / "other.key")
+    (folder / "garbage.pem").write_text("not a certificate")
+    return folder
+
+
+def parse(folder: Path, text: str) -> WebConfig:
+    path = folder / "web.yml"
+    path.write_text(text)
+    return read(path)
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(WebConfigError) as caught:
+        parse(folder, text)
+    prefix = f"{folder / 'web.yml'}: "
+    assert all(fault.startswith(prefix) for fault in caught.value.faults)
+    return [fault.removeprefix(prefix).replace(f"{folder}/", "") for fault in caught.value.faults]
+
+
+def inline(folder: Path, **names: str) -> str:
+    """Return the section with the contents of files in place of their paths."""
+    lines = ["tls_server_config:"]
+    for name, file in names.items():
+        content = (folder / file).read_text().replace("\n", "\n      ")
+        lines.append(f"  {name}: |\n      {content}")
+    return "\n".join(lines) + "\n"
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """Connect two contexts in memory; return the server's end."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    serving = server.wrap_bio(up, down, server_side=True)
+    calling = client.wrap_bio(down, up, server_hostname="localhost")
+    waiting = [calling, serving]
+    while waiting:
+        end = waiting.pop(0)
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.append(end)
+    return serving
+
+
+def trusting(folder: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(folder / "ca.pem"))
+
+
+def test_everything_that_is_supported(folder: Path) -> None:
+    web = parse(
+        folder,
+        f"""
+        tls_server_config:
+          cert_file: server.pem
+          key_file: {folder}/server.key
+          client_auth_type: RequireAndVerifyClientCert
+          client_ca_file: ca.pem
+          client_allowed_sans: [prometheus.example]
+          min_version: TLS13
+        http_server_config:
+          http2: false
+          headers:
+            Strict-Transport-Security: max-age=31536000
+        basic_auth_users:
+          prometheus: {HASH}
+        rate_limit:
+          interval: 500ms
+          burst: 20
+        """,
+    )
+    assert web.users == {"prometheus": HASH.encode()}
+    assert web.headers == {"Strict-Transport-Security": "max-age=31536000"}
+    assert web.rate_limit == RateLimit("500ms", 20)
+    assert web.path == folder / "web.yml"
+    assert HASH not in repr(web)
+    assert web.tls is not None
+    assert web.tls.files == tuple(folder / name for name in ("server.pem", "server.key", "ca.pem"))
+    context = web.tls.context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize("text", ["", "{}", "tls_server_config:", "# nothing\n", "rate_limit: {}"])
+def test_an_empty_file_changes_nothing(folder: Path, text: str) -> None:
+    assert parse(folder, text) == WebConfig(path=folder / "web.yml")
+
+
+def test_inline_certificates_serve_and_verify_and_leave_no_file(folder: Path) -> None:
+    text = inline(folder, cert="server.pem", key="server.key", client_ca="ca.pem")
+    web = parse(folder, f"{text}  client_auth_type: RequireAndVerifyClientCert\n")
+    assert web.tls is not None
+    assert web.tls.files == ()
+    assert "PRIVATE" not in repr(web)
+    client = trusting(folder)
+    client.load_cert_chain(folder / "client.pem")
+    certificate = handshake(web.tls.context(), client).getpeercert()
+    assert certificate is not None
+    assert ("DNS", "client.example") in certificate["subjectAltName"]
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        handshake(web.tls.context(), trusting(folder))
+
+
+def test_a_key_in_the_file_with_a_certificate_beside_it(folder: Path) -> None:
+    web = parse(folder, f"{inline(folder, key='server.key')}  cert_file: server.pem\n")
+    assert web.tls is not None
+    assert web.tls.files == (folder / "server.pem",)
+    handshake(web.tls.context(), trusting(folder))
+
+
+@pytest.mark.parametrize(
+    ("sans", "allowed"),
+    [
+        ("[]", True),
+        ("[client.example]", True),
+        ("[other.example, 10.0.0.1]", True),
+        ("['fd00::1']", True),
+        ("[example]", False),
+        ("['*.example', 10.0.0.2]", False),
+    ],
+)
+def test_clients_need_one_of_the_allowed_names(folder: Path, sans: str, *, allowed: bool) -> None:
+    web = parse(
+        folder,
+        f"tls_server_config: {{{TLS_LINES}, client_auth_type: RequireAndVerifyClientCert, "
+        f"client_ca_file: ca.pem, client_allowed_sans: {sans}}}",
+    )
+    assert web.tls is not None
+    client = trusting(folder)
+    client.load_cert_chain(folder / "client.pem")
+    certificate = handshake(web.tls.context(), client).getpeercert()
+    assert certificate is not None
+    assert web.tls.allows(certificate) is allowed
+
+
+def test_a_context_is_made_of_the_files_as_they_are_now(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    first, second = (authority.issue_cert("localhost") for _ in range(2))
+    for leaf in (first, second):
+        leaf.private_key_pem.write_to_path(tmp_path / "server.key")
+        leaf.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+        if leaf is first:
+            tls = parse(tmp_path, f"tls_server_config: {{{TLS_LINES}}}").tls
+    assert tls is not None
+    tls.context()
+    first.private_key_pem.write_to_path(tmp_path / "server.key")
+    with pytest.raises(OSError, match="KEY_VALUES_MISMATCH"):
+        tls.context()
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [("1s", 1), ("1m30s", 90), ("1.5h", 5400), ("250ms", 0.25), ("10us", 1e-5), ("1h", 3600)],
+)
+def test_intervals_of_the_rate_limit(folder: Path, interval: str, seconds: float) -> None:
+    limit = parse(folder, f"rate_limit: {{interval: {interval}, burst: 2}}").rate_limit
+    assert limit is not None
+    assert limit.seconds == pytest.approx(seconds)
+    assert limit.burst == 2
+
+
+@pytest.mark.parametrize("interval", ["0", "'0'", "0s", "0ms"])
+def test_an_interval_of_0_turns_the_rate_limit_off(folder: Path, interval: str) -> None:
+    assert parse(folder, f"rate_limit: {{interval: {interval}, burst: 2}}").rate_limit is None
+
+
+TLS_LINES = "cert_file: server.pem, key_file: server.key"
+CLIENTS = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("- a\n- b", "the file: not a mapping of names"),
+        ("tls_server_config: yes", "tls_server_config: not a mapping of names"),
+        ("basic_auth_users: {1: x}", "basic_auth_users: not a mapping of names"),
+        ("{a: [", "not YAML in line 1"),
+        ("basic_auth_users:\n\tbob: x", "not YAML in line 2: a tab, but YAML needs spaces"),
+        ("colour: red", "colour: no such setting"),
+        ("basic_auth_user: {}", "basic_auth_user: no such setting; did you mean basic_auth_users?"),
+        ("rate_limit: {interval: 5}", "rate_limit.interval: not a duration such as 1s or 100ms"),
+        ("rate_limit: {interval: 1d}", "rate_limit.interval: not a duration such as 1s or 100ms"),
+        (
+            "rate_limit: {interval: 1s, burst: 0}",
+            "rate_limit.burst: not a number of requests, at least 1",
+        ),
+        *(
+            (
+                f"tls_server_config: {{{TLS_LINES}, {name}: [x]}}",
+                f"tls_server_config.{name}: not supported by this server",
+            )
+            for name in ("cipher_suites", "curve_preferences", "prefer_server_cipher_suites")
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, client_allowed_sans: [x]}}",
+            "tls_server_config.client_allowed_sans: needs client_auth_type "
+            "RequireAndVerifyClientCert",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, {CLIENTS}, client_allowed_sans: [x]}}",
+            "tls_server_config.client_allowed_sans: needs client_auth_type "
+            "RequireAndVerifyClientCert",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, cert: x}}",
+            "tls_server_config.cert and cert_file: give only one of them",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, min_versoin: TLS13}}",
+            "tls_server_config.min_versoin: no such setting; did you mean min_version?",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, min_version: TLS10}}",
+            "tls_server_config.min_version: not supported; possible are TLS12, TLS13",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, min_version: TLS13, max_version: TLS12}}",
+            "tls_server_config.max_version: below min_version",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, client_auth_type: RequireAnyClientCert}}",
+            "tls_server_config.client_auth_type: not supported; possible are NoClientCert, "
+            "VerifyClientCertIfGiven, RequireAndVerifyClientCert",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, client_auth_type: RequireAndVerifyClientCert}}",
+            "tls_server_config.client_auth_type and client_ca_file: each needs the other",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, client_ca_file: ca.pem}}",
+            "tls_server_config.client_auth_type and client_ca_file: each needs the other",
+        ),
+        (
+            "tls_server_config: {cert_file: server.pem}",
+            "tls_server_config.cert_file and key_file: both are needed",
+        ),
+        (
+            f"tls_server_config: {{{TLS_LINES}, client_ca_file: [a]}}",
+            "tls_server_config.client_ca_file: expected `str`, got `array`",
+        ),
+        (
+            "tls_server_config: {cert_file: none.pem, key_file: server.key}",
+            "tls_server_config.cert_file: none.pem: No such file",
+        ),
+        (
+            'tls_server_config: {cert_file: "a\\0", key_file: server.key}',
+            "tls_server_config.cert_file: a\0: embedded null byte",
+        ),
+        (
+            "tls_server_config: {cert_file: server.pem, key_file: other.key}",
+            "tls_server_config.cert_file and key_file: server.pem, other.key: "
+            "the key is not that of the certificate",
+        ),
+        (
+            "tls_server_config: {cert_file: garbage.pem, key_file: server.key}",
+            "tls_server_config.cert_file and key_file: garbage.pem, server.key: not PEM",
+        ),
+        (
+            "tls_server_config: {cert: x, key: y}",
+            "tls_server_config.cert_file and key_file: inline: not PEM",
+        ),
+        ("http_server_config: {http2: true}", "http_server_config.http2: not supported by this"),
+        (
+            "http_server_config: {headers: {Server: x}}",
+            "http_server_config.headers.Server: not supported; possible are "
+            "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, "
+            "X-Frame-Options, X-XSS-Protection",
+        ),
+        (
+            'http_server_config: {headers: {X-Frame-Options: "deny\\r\\nX: y"}}',
+            "http_server_config.headers.X-Frame-Options: not a header's value",
+        ),
+        (
+            'http_server_config: {headers: {X-Frame-Options: "deny\\n"}}',
+            "http_server_config.headers.X-Frame-Options: not a header's value",
+        ),
+        ("x: 2001-99-99", "not YAML"),
+        ("x: 0x_", "not YAML"),
+        (
+            f'basic_auth_users: {{"\\ud800": "{HASH}"}}',
+            "basic_auth_users.\N{REPLACEMENT CHARACTER}: not a user's name",
+        ),
+        *(
+            (
+                f"basic_auth_users: {{bob: {password}}}",
+                "basic_auth_users.bob: not a bcrypt hash of a cost from 4 to 19, as "
+                "`htpasswd -nBC 12 NAME` makes it",
+            )
+            for password in (
+                HASH.replace("$04$", "$99$"),
+                HASH.replace("$04$", "$03$"),
+                f'"{HASH}\\n"',
+                "secret",
+                "1",
+            )
+        ),
+        (f'basic_auth_users: {{"a:b": "{HASH}"}}', "basic_auth_users.a:b: not a user's name"),
+    ],
+)
+def test_each_fault_is_reported_by_name(folder: Path, text: str, fault: str) -> None:
+    (found,) = faults(folder, text)
+    assert found.startswith(fault)
+
+
+def test_all_faults_are_reported_at_once(folder: Path) -> None:
+    text = (
+        "{colour: red, http_server_config: {http2: true, headers: {A: b}}, rate_limit: {burst: x}, "
+        "basic_auth_users: {bob: x, eve: y}, tls_server_config: {cipher_suites: [], key: [1]}}"
+    )
+    assert [fault.partition(": ")[0] for fault in faults(folder, text)] == [
+        "colour",
+        "http_server_config.headers.A",
+        "rate_limit.burst",
+        "basic_auth_users.bob",
+        "basic_auth_users.eve",
+        "tls_server_config.cipher_suites",
+        "tls_server_config.key",
+        "http_server_config.http2",
+    ]
+
+
+def test_an_encrypted_key_is_a_fault_and_no_question(folder: Path) -> None:
+    encrypted = (
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
+        "MIH0MF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBBX8t5vZ0bVv0dVt9Jt\n"
+        "-----END ENCRYPTED PRIVATE KEY-----\n"
+    )
+    (folder / "encrypted.key").write_text(encrypted)
+    found = faults(folder, "tls_server_config: {cert_file: server.pem, key_file: encrypted.key}")
+    assert len(found) == 1
+
+
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(WebConfigError, match="No such file"):
+        read(tmp_path / "none.yml")
+
+
+def test_a_broken_file_is_not_quoted(folder: Path) -> None:
+    (fault,) = faults(folder, f"basic_auth_users:\n  bob: {HASH}\n bad")
+    assert HASH not in fault
