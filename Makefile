@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 PYTEST := $(BIN)/python -m pytest
 
+CHART := deploy/helm/borgbase-exporter
+
 # Without a token, the built-in simulated account stands in for BorgBase.
 DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR)$(findstring --token,$(ARGS)),,--demo)
 
@@ -50,6 +52,12 @@ docs: .venv/runtime.stamp  ## write the pages and dashboards that are generated 
 
 screenshots: .venv/dev.stamp  ## take the pictures of the status page for docs/
 	$(BIN)/python -m tests.browser.screenshots
+
+chart:  ## put the rules and dashboards into the chart, to install or package it
+	rm -rf "$(CHART)/files"
+	mkdir -p "$(CHART)/files/rules" "$(CHART)/files/dashboards"
+	cp deploy/prometheus/rules/*.yml "$(CHART)/files/rules"
+	cp dashboards/*.json "$(CHART)/files/dashboards"
 
 bench: .venv/dev.stamp  ## measure scrapes and polls against other exporters, in one run
 	$(BIN)/python -m bench $(ARGS)

@@ -6,3 +6,7 @@
       | replace "http://localhost:3000" (trimSuffix "/" .context.Values.grafanaUrl)
       | replace $runbooks (trimSuffix "/" .context.Values.runbookBaseUrl) }}
 {{- end }}
+
+{{- define "borgbase-exporter.noFiles" -}}
+{{- fail "\n\nThe chart of a checkout has no rules and dashboards before `make chart` has put them into it\n" }}
+{{- end }}
