@@ -196,17 +196,8 @@ def test_any_name_is_kept(name: str) -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        b"null",
-        b"{}",
-        b"[]",
-        b"1",
-        b'"x"',
-        b'{"id":"x"}',
-        b'{"name":"x"}',
-        b'{"id":null,"name":"x"}',
-        b'{"id":5,"name":"x"}',
-        b'{"id":"x","name":"\xff"}',
-        b'{"id":"x","name":"\xed\xa0\x80"}',
+        *b'null {} [] 1 "x" {"id":"x"} {"name":"x"} {"id":null,"name":"x"}'.split(),
+        *b'{"id":5,"name":"x"} {"id":"x","name":"\xff"} {"id":"x","name":"\xed\xa0\x80"}'.split(),
         b'{"id":"x","name":"%b"}' % (b"x" * 1001),
     ],
 )
@@ -217,19 +208,8 @@ def test_an_entry_that_cannot_be_read_costs_only_itself(entry: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        b"-1",
-        b"1e19",
-        b"1e999",
-        b"-1e999",
+        *b'-1 1e19 1e999 -1e999 true "NaN" "inf" "-Infinity" "1e999" "much" [] {}'.split(),
         b"1" * 5000,
-        b"true",
-        b'"NaN"',
-        b'"inf"',
-        b'"-Infinity"',
-        b'"1e999"',
-        b'"much"',
-        b"[]",
-        b"{}",
         b"[" * 99 + b"]" * 99,
     ],
 )
@@ -259,14 +239,9 @@ def test_an_unreadable_usage_is_left_out_and_the_sum_with_it(value: bytes) -> No
         *(
             ("lastModified", value, {"last_modified": None, "never_written": None})
             for value in (
-                b'"yesterday"',
-                b'"2024-02-30T00:00:00Z"',
-                b"true",
-                b"253402300800",  # the year 10000
-                b'"253402300800"',
-                b'"-99999999999999"',
-                b"1e300",
-                b'"10000-01-01T00:00:00Z"',
+                # 253402300800 is the year 10000
+                *b'253402300800 "253402300800" "10000-01-01T00:00:00Z" "-99999999999999"'.split(),
+                *b'"yesterday" "2024-02-30T00:00:00Z" true 1e300'.split(),
             )
         ),
     ],
@@ -317,15 +292,8 @@ def test_beside_an_unreadable_usage_no_last_write_means_nothing() -> None:
 @pytest.mark.parametrize(
     ("spelled", "count"),
     [
-        ("borg1", 2),
-        ("borg2", 2),
-        ("BORG", 2),
-        (None, 2),
-        ("", 2),
-        ("restic", None),
-        ("vykar", None),
-        ("vger", None),
-        ("something-new", None),
+        *((spelled, 2) for spelled in ("borg1", "borg2", "BORG", "", None)),
+        *((spelled, None) for spelled in ("restic", "vykar", "vger", "something-new")),
     ],
 )
 def test_keys_are_counted_where_ssh_reaches(spelled: str | None, count: int | None) -> None:
@@ -499,11 +467,8 @@ def test_overage_that_is_no_number_is_left_out(value: object) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
+        *b'"maxRepos":1.5 "maxSizeGb":"inf" "maxSizeGb":1e30 "maxSize":[]'.split(),
         b'"maxRepos":1%b' % (b"0" * 4000),
-        b'"maxRepos":1.5',
-        b'"maxSizeGb":"inf"',
-        b'"maxSizeGb":1e30',
-        b'"maxSize":[]',
     ],
 )
 def test_an_unreadable_field_of_a_plan_is_left_out(plan: bytes) -> None:

