@@ -239,6 +239,7 @@ FAULTS = [
         "-poll.interval 5m",
     ),
     Mistake("a flag without its value", "--poll.timeout: needs a value", "--poll.timeout", GIVEN),
+    Mistake("a switch with a value", "--demo: takes no value", f"check --demo={JWT}"),
     Mistake(
         "a flag twice",
         "--poll.timeout: given 2 times, with different values",

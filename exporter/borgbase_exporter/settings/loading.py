@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, NoReturn
 
 from borgbase_exporter import __version__
@@ -255,9 +256,6 @@ def _quoted(word: str) -> str:
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Shows that values are needed; argparse does not know it, as it would report one fault."""
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34, width=100)
-
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         return str(action.metavar or default_metavar)
 
@@ -269,7 +267,9 @@ class _Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-\d.*")
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError([message])
+        # Only one error is possible here; the message would quote the value.
+        flag = message.removeprefix("argument ").partition(":")[0]
+        raise SettingsError([f"{flag}: takes no value"])
 
 
 def parser(command: str) -> argparse.ArgumentParser:
@@ -283,7 +283,7 @@ def parser(command: str) -> argparse.ArgumentParser:
         f"`{PROGRAM} COMMAND --help` lists the flags of a command.",
         epilog=f"The token of one account can also be given in {TOKEN_VARIABLE}; it has no flag, "
         "because other users\ncan read flags. Durations are Prometheus durations: 90s, 15m, 6h.",
-        formatter_class=_Help,
+        formatter_class=partial(_Help, max_help_position=34, width=100),
         allow_abbrev=False,
     )
     made.add_argument("words", nargs="*", help=argparse.SUPPRESS)
@@ -295,24 +295,16 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 
 def _add(made: argparse.ArgumentParser, setting: Setting, *, hidden: bool) -> None:
-    """Add the flags of a setting."""
-    note = "" if setting.is_switch or not setting.default else f"; default {setting.default}"
-    if setting.is_switch and setting.default == "true":
-        note = f"; {list(setting.shorthands)[1]} turns it off"
+    """Add the flags of a setting; the help shows the first of them."""
+    note = f"; default {setting.default}" if setting.default else ""
+    if setting.is_switch:
+        note = f"; {list(setting.shorthands)[1]} turns it off" if setting.default == "true" else ""
     text = f"{setting.help} [${setting.variable}{note}]".replace("%", "%%")
-    helps = [argparse.SUPPRESS if hidden else text] + [argparse.SUPPRESS] * 2
-    common: dict[str, Any] = {
-        "dest": setting.flag,
-        "action": "append",
-        "metavar": setting.reader.metavar,
-    }
-    if not setting.is_switch:
-        made.add_argument(setting.flag, nargs="?", const="", help=helps.pop(0), **common)
-    for shorthand, value in setting.shorthands.items():
-        made.add_argument(
-            shorthand,
-            dest=setting.flag,
-            action="append_const",
-            const=(shorthand, value),
-            help=helps.pop(0),
-        )
+    own: dict[str, str | None] = {} if setting.is_switch else {setting.flag: None}
+    for flag, value in {**own, **setting.shorthands}.items():
+        kind: dict[str, Any] = {"action": "append_const", "const": (flag, value)}
+        if value is None:
+            kind = {"action": "append", "nargs": "?", "metavar": setting.reader.metavar}
+        shown = argparse.SUPPRESS if hidden else text
+        made.add_argument(flag, dest=setting.flag, help=shown, **kind)
+        hidden = True
