@@ -115,10 +115,11 @@ class InternalError(PollError):
     reason = "internal"
 
 
-def _kinds(kind: type[PollError]) -> Iterator[type[PollError]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _kinds(child)
+def _kinds(*parents: type[PollError]) -> Iterator[type[PollError]]:
+    children = [child for parent in parents for child in parent.__subclasses__()]
+    if children:
+        yield from children
+        yield from _kinds(*children)
 
 
 REASONS: tuple[str, ...] = tuple(dict.fromkeys(kind.reason for kind in _kinds(PollError)))

@@ -44,7 +44,6 @@ def test_all_configuration_errors_are_reported_together() -> None:
         "serve",
         "--poll.interval=soon",
         "--web.listen-address=everywhere",
-        "--no-such-flag",
         BORGBASE_LOG_LEVEL="loud",
         BORGBASE_API_URL="http://api.example.org/graphql",
     )
@@ -52,15 +51,14 @@ def test_all_configuration_errors_are_reported_together() -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     title, *faults, hint = done.stderr.splitlines()
-    assert title == "borgbase-exporter: 6 errors in the configuration"
-    assert [fault.split()[0].rstrip(":") for fault in faults] == [
-        "--no-such-flag",
+    assert title == "borgbase-exporter: 5 errors in the configuration"
+    assert {fault.split()[0].rstrip(":") for fault in faults} == {
+        "--poll.interval",
         "--web.listen-address",
         "BORGBASE_LOG_LEVEL",
-        "--poll.interval",
         "BORGBASE_API_URL",
         "no",  # token
-    ]
+    }
     assert hint == "See borgbase-exporter --help."
 
 
