@@ -68,7 +68,7 @@ def run(settings: Check) -> int:
         return INTERRUPTED
     except OSError as error:
         _give_up_printing(error)
-        return PROBLEMS
+        return UNSEEN
 
 
 # ---- Looking

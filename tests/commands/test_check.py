@@ -1,0 +1,360 @@
+"""`check`: what it looks at, what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import responses
+
+from borgbase_exporter.commands.main import main
+from borgbase_exporter.demo import SimulatedAccount, SimulatedApi, Trouble
+from borgbase_exporter.findings.report import encode, report
+from tests.end_to_end.processes import EXPORTER, environment, until
+from tests.facts import FINE_REPO, NOW
+from tests.findings.cases import failing, polled
+from tests.lab.scripts import hold
+from tests.lab.wire import Lab
+
+TROUBLED = {
+    "plan",
+    "subscription",
+    "API token terraform",
+    "repo postgres-prod",
+    "repo gitea",
+    "repo new-server",
+}
+"""Where the simulated account has troubles, as far as one look can tell."""
+FORMATS = ("text", "json", "nagios", "checkmk")
+Checked = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Checked:
+    """Return a function that runs `check` and returns its exit status and what it printed."""
+
+    def run(*arguments: str, **variables: str) -> tuple[int, str, str]:
+        status = main(["check", *arguments], variables)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def token_folder(folder: Path, **accounts: SimulatedAccount) -> None:
+    for name, account in accounts.items():
+        path = folder / name
+        path.write_text(account.token)
+        path.chmod(0o600)
+
+
+# ---- Looking
+
+
+def test_the_demo_as_text(check: Checked) -> None:
+    status, out, err = check("--demo")
+    assert (status, err) == (1, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["SIMULATED DATA: these accounts and repos are invented", "Account demo"]
+    assert "  Read            ✓ repos  ✓ account  ✓ ssh_keys  ✓ tokens" in lines
+    assert "daily values are in MB: 10 of 10 repos fit (tolerance: 1%)" in out
+    assert "12 repos listed, 12 by BorgBase's count: the list is whole (tolerance 1)" in out
+    for name in ("laptop-anna", 'web "staging"', "Zoë's phone 📱", "homeassistant"):
+        assert [line for line in lines if f"  {name} " in line], name
+    found = re.findall(r"^  (?:critical|warning) +([^:\n]+): ", out, re.MULTILINE)
+    assert set(found) == TROUBLED
+    assert f"{len(found)} problems" in lines
+
+
+def test_the_demo_as_json(check: Checked) -> None:
+    status, out, err = check("--demo", "--json")
+    assert (status, err) == (1, "")
+    document = json.loads(out)
+    assert (document["well"], document["simulated"]) == (False, True)
+    (account,) = document["accounts"]
+    assert account["token"]["permission"] == "read_only"
+    assert account["daily"] == {"unit": "MB", "fits": 10, "compared": 10}
+    assert all(comparison["agrees"] for comparison in account["comparisons"])
+    assert len(account["repos"]) == 12
+    assert {problem["where"] for problem in account["problems"]} == TROUBLED
+
+
+@pytest.mark.parametrize("form", ["nagios", "checkmk"])
+def test_the_demo_as_a_plugin(check: Checked, form: str) -> None:
+    status, out, err = check("--demo", "--format", form)
+    assert (status, err) == (2, "")
+    assert "SIMULATED DATA" in out
+    assert "postgres-prod" in out
+
+
+def test_all_is_well_with_an_account_without_troubles(check: Checked, tmp_path: Path) -> None:
+    account = SimulatedAccount(troubles=())
+    token_folder(tmp_path, token=account)
+    with SimulatedApi([account]) as api:
+        for form in FORMATS:
+            given = ("--api.url", api.url, "--token.file", str(tmp_path / "token"))
+            status, out, err = check(*given, "--format", form)
+            assert (status, err) == (0, "")
+            assert account.token not in out
+
+
+def test_one_account_in_trouble_decides_the_exit_status(check: Checked, tmp_path: Path) -> None:
+    accounts = {
+        "sound": SimulatedAccount(seed=1, troubles=()),
+        "silent": SimulatedAccount(seed=2, troubles={Trouble.SILENT}),
+    }
+    token_folder(tmp_path, **accounts)
+    with SimulatedApi(list(accounts.values())) as api:
+        status, out, _ = check("--json", "--api.url", api.url, "--token.dir", str(tmp_path))
+    assert status == 1
+    found = {account["name"]: account["well"] for account in json.loads(out)["accounts"]}
+    assert found == {"sound": True, "silent": False}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_account_that_cannot_be_looked_at(check: Checked, form: str) -> None:
+    with SimulatedApi([SimulatedAccount()]) as api:
+        given = ("--api.url", api.url, "--format", form)
+        status, out, _ = check(*given, BORGBASE_TOKEN="unknown.to.it")
+    assert status == 3
+    assert "permission to perform this action" in out
+    assert "unknown.to.it" not in out
+
+
+def test_a_create_only_token_and_what_it_may_not_ask(check: Checked) -> None:
+    account = SimulatedAccount(troubles=())
+    with SimulatedApi([account]) as api:
+        token = account.add_token("narrow", "CO")
+        status, out, _ = check("--json", "--api.url", api.url, BORGBASE_TOKEN=token)
+    (found,) = json.loads(out)["accounts"]
+    assert (status, found["up"], found["token"]["permission"]) == (1, True, "create_only")
+    assert (found["daily"], found["comparisons"]) == (None, [])
+    assert [problem["where"] for problem in found["problems"]] == ["account, tokens"]
+
+
+@pytest.mark.parametrize(("mode", "count"), [(0o600, 0), (0o644, 1)])
+def test_a_token_file_that_others_may_read(
+    check: Checked, tmp_path: Path, mode: int, count: int
+) -> None:
+    account = SimulatedAccount(troubles=())
+    token_folder(tmp_path, token=account)
+    (tmp_path / "token").chmod(mode)
+    with SimulatedApi([account]) as api:
+        path = str(tmp_path / "token")
+        status, out, _ = check("--api.url", api.url, "--token.file", path)
+    assert (status, out.count("can be read by other users → chmod 600 it")) == (count, count)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        (Path.exists, 0, ""),
+        (lambda folder: (folder / "home").unlink(), 3, "{} has no token files"),
+        (lambda folder: folder.chmod(0o777), 1, "other users may put files into {}"),
+        (
+            lambda folder: (folder / "home").rename(folder / "home.txt"),
+            1,
+            '{}/home.txt: the account is then called "home.txt"',
+        ),
+    ],
+    ids=["well", "empty", "open", "extension"],
+)
+def test_a_token_folder(
+    check: Checked,
+    tmp_path: Path,
+    change: Callable[[Path], object],
+    status: int,
+    said: str,
+) -> None:
+    account = SimulatedAccount(troubles=())
+    token_folder(tmp_path, home=account)
+    tmp_path.chmod(0o700)
+    change(tmp_path)
+    with SimulatedApi([account]) as api:
+        found = check("--json", "--api.url", api.url, "--token.dir", str(tmp_path))
+    problems = json.loads(found[1])["problems"]
+    assert found[0] == status
+    assert [problem["what"] for problem in problems] == ([said.format(tmp_path)] if said else [])
+
+
+def test_the_report_for_maintainers_holds_nothing_of_the_account(
+    check: Checked, tmp_path: Path
+) -> None:
+    account, path = SimulatedAccount(), tmp_path / "report.json"
+    with SimulatedApi([account]) as api:
+        given = ("--api.url", api.url, "--report", str(path))
+        check(*given, "--account", "secret-name", BORGBASE_TOKEN=account.token)
+        text = path.read_text()
+        private = [account.token, "secret-name", api.url, "127.0.0.1", "terraform"]
+    private += [value for repo in account.repos for value in (repo.id, repo.name)]
+    assert not [value for value in private if value in text]
+    (found,) = json.loads(text)["accounts"]
+    assert found["collectors"]["repos"]["fields"]["repoList[].id"] == "12 string, length 8 to 8"
+    assert found["collectors"]["account"]["success"] is True
+    assert {one["subject"] for one in found["comparisons"]} == {
+        "repos by account",
+        "usage by account",
+        "usage by bill",
+    }
+
+
+# ---- Asking a running exporter
+
+URL = "http://exporter.example:10133/status.json"
+WELL = encode(report([polled(FINE_REPO)], NOW))
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://exporter.example:10133",
+        "http://exporter.example:10133/",
+        "http://exporter.example:10133/status.json",
+    ],
+)
+def test_a_running_exporter_is_asked_instead(check: Checked, address: str) -> None:
+    responses.get(URL, body=WELL)
+    status, out, err = check("--from", address)
+    assert (status, err) == (0, "")
+    assert "All is well." in out
+    assert json.loads(check("--from", address, "--json")[1]) == json.loads(WELL)
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("accounts", "statuses"),
+    [
+        ([polled(FINE_REPO)], (0, 0)),
+        ([polled(replace(FINE_REPO, usage=90.0))], (1, 1)),
+        ([polled(replace(FINE_REPO, usage=99.0))], (1, 2)),
+        ([failing("connect", "repos")], (3, 3)),
+    ],
+)
+def test_exit_statuses_tell_problems_from_not_looking(
+    check: Checked, accounts: list[Any], statuses: tuple[int, int]
+) -> None:
+    responses.get(URL, body=encode(report(accounts, NOW)))
+    for form in FORMATS:
+        expected = statuses[form in {"nagios", "checkmk"}]
+        assert check("--from", URL, "--format", form)[0] == expected, form
+
+
+@responses.activate
+def test_the_password_is_sent_and_never_shown(check: Checked) -> None:
+    responses.get(URL, status=401)
+    status, out, err = check("--from", "http://anna:open%20sesame@exporter.example:10133/")
+    sent = responses.calls[0].request.headers["Authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")) == b"anna:open sesame"
+    assert (status, out) == (3, "")
+    assert "a user and a password are required" in err
+    assert "sesame" not in err
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"status": 404}, "HTTP status 404, no report: is this a borgbase-exporter"),
+        ({"status": 302, "headers": {"Location": "http://elsewhere.example/"}}, "HTTP status 302"),
+        ({"body": b"<html>"}, "not a report"),
+        ({"body": b'{"schema": 99}'}, "schema 99, where this release reads 1"),
+        ({"body": b"x" * 2_000_000}, "more than --api.max-response or --poll.timeout allow"),
+        ({"body": requests.ConnectTimeout("secret@host")}, "no answer in time"),
+        ({"body": requests.ConnectionError("reset: by peer")}, "by peer"),
+    ],
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_exporter_that_cannot_be_asked(
+    check: Checked, form: str, answer: dict[str, Any], why: str
+) -> None:
+    responses.get(URL, **answer)
+    status, out, err = check("--from", URL, "--format", form, "--api.max-response", "1MiB")
+    assert status == 3
+    said = {"nagios": "BORGBASE UNKNOWN: ", "checkmk": '3 "BorgBase" - '}.get(form)
+    assert (out if said else err).startswith(f"{said or 'borgbase-exporter: '}{URL}: {why}")
+    assert (err if said else out) == ""
+    assert len(responses.calls) == 1
+
+
+# ---- As a process
+
+
+def test_a_narrow_terminal_without_colours() -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*EXPORTER, "check", "--demo"],
+        env=environment(TERM="xterm", COLUMNS="72", NO_COLOR="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # how Linux reports that the other side is closed
+        while piece := os.read(ours, 65_536):
+            said += piece
+    os.close(ours)
+    assert process.communicate()[1] == b""
+    assert process.returncode == 1
+    text = said.decode()
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 72
+    assert re.search(r"  critical  postgres-prod +388\.5 GB +400\.0 GB +97%", text)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_full_disk_is_reported_without_a_traceback(form: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*EXPORTER, "check", "--demo", "--format", form],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert done.stderr == "borgbase-exporter: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_reader_that_has_seen_enough_is_no_trouble(form: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*EXPORTER, "check", "--demo", "--format", form],
+        env=environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_an_interrupt_ends_it_as_shells_expect() -> None:
+    with Lab(hold) as lab:
+        process = subprocess.Popen(
+            [*EXPORTER, "check", "--api.url", lab.url],
+            env=environment(BORGBASE_TOKEN="x.y.z"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # nohup leaves it ignored
+        )
+        until(lambda: lab.connections, "it asks")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == (b"", b"")
+        assert process.returncode == 130
