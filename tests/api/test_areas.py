@@ -492,13 +492,14 @@ def test_ssh_keys() -> None:
         {"id": "7", "name": "the first again"},
         None,
         {"id": "8", "name": "c", "addedAt": "253402300800"},
+        msgspec.Raw(b'{"id":1%b,"name":"d"}' % (b"0" * 5000)),
     ]
 
     found = collect("ssh_keys", sshList=keys)
 
     known = (SSHKey("7", "a", MOMENT), SSHKey("007", "b", None, MOMENT), SSHKey("8", "c"))
-    assert found.part == SSHKeyList(known, length=5)
-    assert (found.skipped, found.fields_skipped) == (2, 1)
+    assert found.part == SSHKeyList(known, length=6)
+    assert (found.skipped, found.fields_skipped) == (3, 1)
 
 
 def test_tokens() -> None:

@@ -12,22 +12,11 @@ from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from borgbase_exporter import model
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Node, Query, Root
 from borgbase_exporter.api.reading import Skipped, reader
 from borgbase_exporter.errors import GraphQLError, PollError
-from borgbase_exporter.model import (
-    Account,
-    APIToken,
-    APITokenList,
-    Failure,
-    Part,
-    Plan,
-    Repo,
-    RepoList,
-    SSHKey,
-    SSHKeyList,
-)
 
 MEGABYTE = 1_000_000
 GIGABYTE = 1_000_000_000
@@ -43,7 +32,7 @@ Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
 Size = Annotated[float, Meta(ge=0, le=HUGE)]
 Count = Annotated[int, Meta(ge=-HUGE, le=HUGE)]
 Text = Annotated[str, Meta(max_length=1000)]
-Fact = TypeVar("Fact", Repo, SSHKey, APIToken)
+Fact = TypeVar("Fact", model.Repo, model.SSHKey, model.APIToken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +43,10 @@ class Collected:
     field. `gaps` are the fields that the API does not have, `missing` those to leave out next time.
     """
 
-    part: Part
+    part: model.Part
     skipped: int
     fields_skipped: int
-    failure: Failure | None
+    failure: model.Failure | None
     whole: bool
     gaps: frozenset[str]
     missing: frozenset[str]
@@ -69,7 +58,7 @@ class Area:
 
     name: str
     query: Query
-    decode: Callable[[Answer, Skipped], Part]
+    decode: Callable[[Answer, Skipped], model.Part]
 
     def collect(
         self, client: Client, token: str, missing: frozenset[str] = frozenset(), *, seconds: float
@@ -89,7 +78,7 @@ class Area:
                 part,
                 skipped.entries,
                 skipped.fields,
-                failure=Failure(GraphQLError.reason, answer.error) if answer.error else None,
+                failure=model.Failure(GraphQLError.reason, answer.error) if answer.error else None,
                 whole=not answer.error or not answer.lost,
                 gaps=self.query.gaps(answer.missing),
                 missing=frozenset() if answer.guessed else answer.missing,
@@ -103,13 +92,11 @@ class Area:
 
 class _Server(Node):
     graphql = "ServerType"
-
     hostname: Text | None = None
 
 
 class _Repo(Node):
     graphql = "RepoType"
-
     id: Text
     name: Text
     current_usage: Size | UnsetType | None = None
@@ -136,19 +123,19 @@ class _Repos(Root):
     repo_list: list[_Repo]
 
 
-def _repos(answer: Answer, skipped: Skipped) -> RepoList:
+def _repos(answer: Answer, skipped: Skipped) -> model.RepoList:
     nodes = answer.read(_Repos, skipped).repo_list
     if not nodes and not skipped.entries and "Query.isAuthenticated" in answer.missing:
         # An invalid token gives an empty list, too, and nothing here tells the two apart.
         raise GraphQLError("the list of repos is empty, and the API does not report who asks")
     repos = _distinct(map(_repo, nodes), skipped)
     unknown = any(node.current_usage is UNSET for node in nodes)
-    return RepoList(repos, complete=not (skipped.entries or unknown or answer.error))
+    return model.RepoList(repos, complete=not (skipped.entries or unknown or answer.error))
 
 
-def _repo(node: _Repo) -> Repo:
+def _repo(node: _Repo) -> model.Repo:
     keyed = not node.format or node.format.lower().startswith("borg")
-    return Repo(
+    return model.Repo(
         id=node.id,
         name=node.name,
         usage=_times(node.current_usage, MEGABYTE),
@@ -179,20 +166,12 @@ def _never_written(node: _Repo) -> bool | None:
     return True if node.last_modified is None and node.current_usage in {None, 0} else None
 
 
-REPOS = Query.of(
-    "Repos",
-    _Repos,
-    floor={"Query.repoList", "RepoType.id", "RepoType.name", "RepoType.currentUsage"},
-)
-
-
 # ---- Account
 
 
 class _Plan(Node):
     graphql = "PlanType"
     older = {"maxSizeGb": "maxSize", "includedGb": "includedSize"}  # noqa: RUF012  # a ClassVar
-
     name: Text = ""
     max_repos: Count | None = None
     max_size_gb: Number | None = None
@@ -203,7 +182,6 @@ class _Plan(Node):
 
 class _Subscription(Node):
     graphql = "SubscriptionType"
-
     end_date: datetime | None = None
     active: bool | None = None
 
@@ -211,7 +189,6 @@ class _Subscription(Node):
 class _Me(Node):
     graphql = "UserType"
     optional = frozenset({"diskUsage", "repoCount"})
-
     active_plan: _Plan | None = None
     current_subscription: _Subscription | None = None
     auto_renew: bool | None = None
@@ -221,7 +198,6 @@ class _Me(Node):
 
 class _Overage(Node):
     graphql = "OverageType"
-
     date: date
     used_gb: Size | None = None
     excess_gb: Size | None = None
@@ -233,11 +209,11 @@ class _Account(Root):
     accrued_overage: Number | None = None
 
 
-def _account(answer: Answer, skipped: Skipped) -> Account:
+def _account(answer: Answer, skipped: Skipped) -> model.Account:
     root = answer.read(_Account, skipped)
     plan, subscription = root.me.active_plan, root.me.current_subscription or _Subscription()
     overage = max(root.overage_list or (), key=lambda row: row.date, default=None)
-    return Account(
+    return model.Account(
         plan=_plan(plan) if plan else None,
         billed_usage=_times(overage.used_gb, GIGABYTE) if overage else None,
         billed_excess=_times(overage.excess_gb, GIGABYTE) if overage else None,
@@ -250,8 +226,8 @@ def _account(answer: Answer, skipped: Skipped) -> Account:
     )
 
 
-def _plan(node: _Plan) -> Plan:
-    return Plan(
+def _plan(node: _Plan) -> model.Plan:
+    return model.Plan(
         name=node.name,
         included=_limit(node.included_gb, GIGABYTE) or _limit(node.included_size, MEGABYTE),
         maximum=_limit(node.max_size_gb, GIGABYTE) or _limit(node.max_size, MEGABYTE),
@@ -264,8 +240,7 @@ def _plan(node: _Plan) -> Plan:
 
 class _SSHKey(Node):
     graphql = "PublicSSHKeyType"
-
-    id: Text | int
+    id: Text | Count
     name: Text
     added_at: datetime | None = None
     last_used_at: datetime | None = None
@@ -275,20 +250,14 @@ class _SSHKeys(Root):
     ssh_list: list[_SSHKey]
 
 
-def _ssh_keys(answer: Answer, skipped: Skipped) -> SSHKeyList:
+def _ssh_keys(answer: Answer, skipped: Skipped) -> model.SSHKeyList:
     nodes = answer.read(_SSHKeys, skipped).ssh_list
     length = len(nodes) + skipped.entries
     keys = (
-        SSHKey(str(n.id), n.name, _timestamp(n.added_at), _timestamp(n.last_used_at)) for n in nodes
+        model.SSHKey(str(n.id), n.name, _timestamp(n.added_at), _timestamp(n.last_used_at))
+        for n in nodes
     )
-    return SSHKeyList(_distinct(keys, skipped), length)
-
-
-SSH_KEYS = Query.of(
-    "SSHKeys",
-    _SSHKeys,
-    floor={"Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name"},
-)
+    return model.SSHKeyList(_distinct(keys, skipped), length)
 
 
 # ---- API tokens
@@ -298,8 +267,7 @@ PERMISSIONS = {"RO": "read_only", "FA": "full_access", "CO": "create_only"}
 
 class _APIToken(Node):
     graphql = "JWTTokenType"
-
-    id: Text | int
+    id: Text | Count
     name: Text
     permission: Text
     last_used: datetime | None = None
@@ -308,7 +276,6 @@ class _APIToken(Node):
 
 class _TokenOwner(Node):
     graphql = "UserType"
-
     jwttoken_set: list[_APIToken]
 
 
@@ -316,25 +283,29 @@ class _Tokens(Root):
     me: _TokenOwner
 
 
-def _tokens(answer: Answer, skipped: Skipped) -> APITokenList:
+def _tokens(answer: Answer, skipped: Skipped) -> model.APITokenList:
     nodes = answer.read(_Tokens, skipped).me.jwttoken_set
     tokens = _distinct(map(_api_token, nodes), skipped)
-    return APITokenList(tokens, complete=not (skipped.entries or skipped.fields or answer.error))
+    return model.APITokenList(
+        tokens, complete=not (skipped.entries or skipped.fields or answer.error)
+    )
 
 
-def _api_token(node: _APIToken) -> APIToken:
+def _api_token(node: _APIToken) -> model.APIToken:
     permission = PERMISSIONS.get(node.permission, node.permission.lower())
     used, expires = _timestamp(node.last_used), _timestamp(node.expiration)
-    return APIToken(str(node.id), node.name, permission, used, expires)
+    return model.APIToken(str(node.id), node.name, permission, used, expires)
 
+
+_REPOS_FLOOR = {"Query.repoList", "RepoType.id", "RepoType.name", "RepoType.currentUsage"}
+_KEYS_FLOOR = {"Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name"}
 
 AREAS: tuple[Area, ...] = (
-    Area("repos", REPOS, _repos),
+    Area("repos", Query.of("Repos", _Repos, _REPOS_FLOOR), _repos),
     Area("account", Query.of("Account", _Account), _account),
-    Area("ssh_keys", SSH_KEYS, _ssh_keys),
+    Area("ssh_keys", Query.of("SSHKeys", _SSHKeys, _KEYS_FLOOR), _ssh_keys),
     Area("tokens", Query.of("Tokens", _Tokens), _tokens),
 )
-
 for _root in (_Repos, _Account, _SSHKeys, _Tokens):
     reader(_root)
 

@@ -22,14 +22,12 @@ EPOCH = date(1970, 1, 1).toordinal()
 
 class _Usage(Node):
     graphql = "RepoUsageType"
-
     date: date
     disk_usage: Size
 
 
 class _Billed(Node):
     graphql = "OverageType"
-
     date: date
     used_gb: Size
 
