@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from borgbase_exporter.demo import SimulatedAccount, Trouble
-from borgbase_exporter.demo.cast import SERVERS, SSH_KEYS, Repo
+from borgbase_exporter.demo.cast import SSH_KEYS, Repo
 from borgbase_exporter.demo.curves import DAY
 from tests.end_to_end.processes import Series
 
@@ -59,7 +59,10 @@ CONTRACT = {
         borgbase_last_poll_duration_seconds                  account
         borgbase_polls_total                                 account
         borgbase_poll_failures_total                         account collector reason
+        borgbase_poll_interval_seconds                       account
+        borgbase_simulated                                   account
         borgbase_entries_skipped                             account collector
+        borgbase_fields_skipped                              account collector
         borgbase_schema_field_missing                        account field
         borgbase_exporter_token_expiration_timestamp_seconds account
         borgbase_exporter_build_info                         version python_version
@@ -138,10 +141,11 @@ def _repos(account: SimulatedAccount) -> Facts:
             ("append_only", repo.append_only_keys),
             ("rsync", repo.rsync_keys),
         ):
-            count = None if keys is None else len(keys)
+            keyed = (repo.format or "borg").startswith("borg")
+            count = len(keys) if keys is not None and keyed else None
             yield "borgbase_repo_keys", labels | {"access": access}, count
         info = {
-            "repo_region": str(SERVERS[repo.server]["region"]),
+            "repo_region": repo.server[:2],
             "format": repo.format or "",
             "borg_version": repo.borg_version,
             "encryption": repo.encryption,
@@ -178,7 +182,7 @@ def _account(account: SimulatedAccount) -> Facts:
 
 
 def _keys_and_tokens(account: SimulatedAccount) -> Facts:
-    for id_, (name, _type, _bits, age) in SSH_KEYS.items():
+    for id_, (name, age) in SSH_KEYS.items():
         labels = {"key_id": id_, "key": name}
         uses = [
             repo.last_write(NOW)
@@ -197,10 +201,13 @@ def _keys_and_tokens(account: SimulatedAccount) -> Facts:
 
 def _polling(account: SimulatedAccount) -> Facts:
     yield "borgbase_up", {}, 1
+    yield "borgbase_simulated", {}, 0
+    yield "borgbase_poll_interval_seconds", {}, 1
     yield "borgbase_exporter_token_expiration_timestamp_seconds", {}, NOW + 700 * DAY
     for collector in COLLECTORS:
         labels = {"collector": collector}
         yield "borgbase_collector_success", labels, 1
         yield "borgbase_entries_skipped", labels, 0
+        yield "borgbase_fields_skipped", labels, 0
         for reason in REASONS:
             yield "borgbase_poll_failures_total", labels | {"reason": reason}, 0
