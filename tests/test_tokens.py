@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from borgbase_exporter.errors import TokenError
-from borgbase_exporter.tokens import (
-    MAX_FILE,
-    GivenToken,
-    OneToken,
-    TokenFile,
-    TokenFolder,
-    expiration,
-)
+from borgbase_exporter.tokens import GivenToken, OneToken, TokenFile, TokenFolder, expiration
 from tests.canary import CANARY
 
 
@@ -37,25 +30,16 @@ def test_a_token_file_is_read_again_each_time_and_stripped(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "is empty"),
         (b" \n\t", "is empty"),
         (b"two tokens", "contains a space; give the token alone"),
-        (b"line\nbreak", "contains more than one line; give the token alone"),
         (b"line\r\nbreak", "contains more than one line; give the token alone"),
-        (b'"a.b.c"', "contains quotes; give the token alone"),
         (b"'a.b.c'", "contains quotes; give the token alone"),
-        (b"Bearer a.b.c", 'contains the word "Bearer"; give the token alone'),
         (b"Authorization: Bearer a.b.c", 'contains the word "Bearer"; give the token alone'),
-        (b"BORGBASE_TOKEN=a.b.c", "contains an assignment; give the token alone"),
         (b"export TOKEN='a.b.c'", "contains an assignment; give the token alone"),
-        (b"/run/secrets/token", "contains a path, which BORGBASE_TOKEN_FILE is for"),
         (b"./token", "contains a path"),
-        (b"<your token>", "contains JSON or a placeholder"),
         (b'{"token": "a.b.c"}', "contains JSON or a placeholder"),
         (b"nul\0", "contains a character that no token has"),
         ("tök".encode(), "contains a character that no token has"),
-        (b"\xff\xfe", "not a text file in UTF-8"),
-        (b"x" * (MAX_FILE + 1), "larger than 64 KiB"),
     ],
 )
 def test_a_file_without_a_token_is_refused_by_place_not_by_content(
@@ -74,13 +58,6 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
         file.truncate(2**40)  # sparse; reading it would need a terabyte of memory
     with pytest.raises(TokenError, match="larger than 64 KiB"):
         TokenFile(path).read()
-
-
-def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(TokenError, match="No such file"):
-        TokenFile(tmp_path / "none").read()
-    with pytest.raises(TokenError, match=r"is a folder; use --token\.dir"):
-        TokenFile(tmp_path).read()
 
 
 def test_pipes_sockets_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:

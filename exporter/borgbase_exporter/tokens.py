@@ -114,13 +114,6 @@ class UnusableToken:
         raise TokenError(f"{self.origin}: {self.problem}")
 
 
-class AccountTokens(Protocol):
-    """Which accounts there are, and where the token of each is."""
-
-    def sources(self) -> dict[str, TokenSource]:
-        """Return the token source of each account; raise TokenError when that is unknown."""
-
-
 @dataclass(frozen=True, slots=True)
 class OneToken:
     """The one account of a token."""
@@ -178,6 +171,10 @@ class TokenFolder:
             return not read_only and bool(self.path.stat().st_mode & stat.S_IWOTH)
         except OSError:
             return False
+
+
+AccountTokens = OneToken | TokenFolder
+"""Which accounts there are, and where the token of each is."""
 
 
 def _may_be_account(path: Path) -> bool:

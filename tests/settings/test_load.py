@@ -325,9 +325,7 @@ def test_a_loopback_api_by_https_may_have_a_proxy() -> None:
     assert serve(f"--api.url={url}", "--api.proxy=http://proxy:3128").api.url == url
 
 
-@pytest.mark.parametrize(
-    "url", ["http://localhost.example.org/", "http://10.0.0.1/", "https://user:pw@host/"]
-)
+@pytest.mark.parametrize("url", ["http://localhost.example.org/", "http://10.0.0.1/"])
 def test_addresses_that_would_expose_the_token(url: str) -> None:
     assert len(faults(f"--api.url={url}", **TOKEN)) == 1
 

@@ -195,10 +195,7 @@ FAULTS = [
         GIVEN,
     ),
     Mistake(
-        "a negative duration",
-        f'--poll.interval: "-1m" {DURATION}',
-        "--poll.interval -1m",
-        GIVEN,
+        "a negative duration", f'--poll.interval: "-1m" {DURATION}', "--poll.interval -1m", GIVEN
     ),
     Mistake(
         "polls without a pause",
@@ -334,10 +331,7 @@ FAULTS = [
     Mistake("two textfiles", '"y.prom": one word too many', "textfile ./x.prom y.prom", GIVEN),
     Mistake("`backfill` without a file to write", "--output: needs a value", "backfill", GIVEN),
     Mistake(
-        "a day in words",
-        f'--since: "yesterday" {MOMENT}',
-        f"{BACKFILL} --since yesterday",
-        GIVEN,
+        "a day in words", f'--since: "yesterday" {MOMENT}', f"{BACKFILL} --since yesterday", GIVEN
     ),
     Mistake(
         "a moment before all time",
@@ -455,12 +449,7 @@ TOKEN_FILES = [
         "/dev/null: not a regular file",
         "check --token.file /dev/null",
     ),
-    Mistake(
-        "an empty token file",
-        "borgbase.token: is empty",
-        FILE,
-        files={"borgbase.token": ""},
-    ),
+    Mistake("an empty token file", "borgbase.token: is empty", FILE, files={"borgbase.token": ""}),
     Mistake(
         "some other, large file",
         "borgbase.token: larger than 64 KiB, so no token file",

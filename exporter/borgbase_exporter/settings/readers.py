@@ -143,11 +143,6 @@ def given_token(text: str) -> GivenToken:
     return token
 
 
-def token_file(text: str) -> TokenFile:
-    """Read the path of a token file, which may appear later."""
-    return TokenFile(Path(text))
-
-
 def token_folder(text: str) -> TokenFolder:
     """Read the path of a token folder, which must exist; its files may appear later."""
     folder = TokenFolder(Path(text))
@@ -216,7 +211,7 @@ URLPath = Annotated[
 CAFile = Annotated[str, Reader(ca_file, "FILE")]
 Textfile = Annotated[Path, Reader(textfile_path, "PATH")]
 Token = Annotated[GivenToken, Reader(given_token, "")]
-File = Annotated[TokenFile, Reader(token_file, "FILE")]
+File = Annotated[TokenFile, Reader(lambda text: TokenFile(Path(text)), "FILE")]
 Folder = Annotated[TokenFolder, Reader(token_folder, "FOLDER")]
 WebConfigFile = Annotated[WebConfig, Reader(lambda text: webfile.read(Path(text)), "FILE")]
 URL = Annotated[str, Reader(url, "URL")]
