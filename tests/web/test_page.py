@@ -1,3 +1,5 @@
+"""The status page's bytes: complete, safe, and made no more often than needed."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,61 +8,58 @@ import gzip
 import html.parser
 import re
 import threading
-import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from borgbase_exporter.exposition import Renderer
-from borgbase_exporter.model import AccountStatus, APIToken, APITokenList
-from borgbase_exporter.web import page
-from borgbase_exporter.web.app import App, Health, Response
-from borgbase_exporter.web.page import FRESH, StatusPage
-from borgbase_exporter.web.status import Overview, overview
+from borgbase_exporter import settings
+from borgbase_exporter.findings import facts
+from borgbase_exporter.model import AccountStatus, RepoList
+from borgbase_exporter.web import page as under_test
+from borgbase_exporter.web.page import FRESH, Rendered, StatusPage, Usage
 from tests.facts import NOW, collector
-from tests.web.casts import DAY, HOSTILE, MAX_AGE, STATES, Accounts, Stage, cast, many, well
-from tests.web.test_server import get, serving
+from tests.web.casts import (
+    HOSTILE,
+    STATES,
+    Accounts,
+    Stage,
+    View,
+    ailing,
+    cast,
+    many,
+    repo,
+    well,
+    with_repos,
+)
+
+
+def page_settings(*flags: str) -> settings.Serve:
+    loaded = settings.load(flags, {"BORGBASE_TOKEN": "x.y.z"})
+    assert isinstance(loaded, settings.Serve)
+    return loaded
 
 
 class Rig(Stage):
     """A status page whose accounts and clocks a test decides."""
 
-    def __init__(self, accounts: Accounts, telemetry_path: str = "/metrics") -> None:
+    def __init__(self, accounts: Accounts, *flags: str) -> None:
         super().__init__(accounts)
         self.now = 0.0
-        self.troubles: list[str] = []
         self.page = StatusPage(
-            lambda: self.view,
-            lambda: self.troubles,
-            telemetry_path,
-            MAX_AGE,
+            self,
+            page_settings(*flags),
             clock=lambda: NOW + self.now,
             monotonic=lambda: self.now,
         )
-        pages = Renderer(MAX_AGE).render({}, NOW)
-        health = Health(ok=True, words="OK")
-        self.app = App(
-            lambda: pages,
-            lambda: health,
-            lambda: health,
-            telemetry_path,
-            status_page=self.page,
-        )
 
-    def get(self, **headers: str) -> Response:
-        async def answer() -> Response:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            found = self.app.respond("GET", "/", named)
-            return found if isinstance(found, Response) else await found
-
-        return asyncio.run(answer())
+    def get(self) -> Rendered:
+        return asyncio.run(self.page.current())
 
     @property
     def text(self) -> str:
-        return b"".join(self.get().body).decode()
+        return b"".join(self.get().plain).decode()
 
 
 class Outline(html.parser.HTMLParser):
@@ -84,21 +83,19 @@ class Outline(html.parser.HTMLParser):
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_makes_a_whole_page(state: str) -> None:
-    rig = Rig(STATES[state])
-    outline = Outline(rig.text)
+    outline = Outline(Rig(STATES[state]).text)
     assert [tag for tag, _ in outline.elements].count("h1") == 1
     assert len(outline.tags("table")) == len(outline.tags("style")) == 1
     assert len(outline.tags("script")) == 1
-    repos = sum(
-        len(r.repos) for s in STATES[state].values() if (r := s.snapshot(NOW - MAX_AGE).repos)
-    )
+    repos = sum(len(r.repos) for s in STATES[state].values() if (r := s.snapshot.repos))
     assert len(outline.tags("tr")) == repos + 1
+    assert len(outline.tags("details")) == len(STATES[state])
 
 
 def test_nothing_is_loaded_from_anywhere() -> None:
     outline = Outline(Rig(STATES["hostile"]).text)
     assert not {"img", "iframe", "object", "embed", "form", "base"} & {
-        t for t, _ in outline.elements
+        tag for tag, _ in outline.elements
     }
     assert all("src" not in attributes for _, attributes in outline.elements)
     (icon,) = outline.tags("link")
@@ -108,97 +105,164 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 
 def test_hostile_names_are_text() -> None:
-    outline = Outline(Rig(STATES["hostile"]).text)
+    text = Rig(STATES["hostile"]).text
+    outline = Outline(text)
     for name in ("markup", "attribute", "entity", "template", "long", "arabic", "mended"):
         assert HOSTILE[name] in outline.words
     for character in "\u202e\u200b\u2066\u00ad\x00\x1b":
-        assert character not in Rig(STATES["hostile"]).text
+        assert character not in text
     assert "safe\N{REPLACEMENT CHARACTER}gnp.exe" in outline.words
     assert HOSTILE["markup"] in [a.get("data-key") for a in outline.tags("details")]
 
 
 def test_the_policy_allows_this_script_and_style_alone() -> None:
-    response = Rig(STATES["well"]).get()
-    policy = response.headers["Content-Security-Policy"]
+    policy = Rig(STATES["well"]).get().policy
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
-    assert response.content_type == "text/html; charset=utf-8"
-    assert response.headers["Cache-Control"] == "no-store"
-    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert "require-trusted-types-for 'script'" in policy
 
 
 def test_links_lead_to_the_pages_also_behind_a_prefix() -> None:
-    links = [a["href"] or "" for a in Outline(Rig(STATES["well"], "/other").text).tags("a")]
-    assert {"./other", "./-/healthy", "./-/ready"} <= set(links)
-    for link in links:
-        assert link.startswith(("./", "#", "https://github.com/borgbase-exporter/"))
+    rig = Rig(STATES["well"], "--web.telemetry-path", "/other")
+    links = {a["href"] or "" for a in Outline(rig.text).tags("a")}
+    assert {"./other", "./status.json", "./-/healthy", "./-/ready"} <= links
+    assert "https://www.borgbase.com/repositories" in links
+    known = ("./", "#", "https://github.com/borgbase-exporter/", "https://www.borgbase.com/")
+    assert all(link.startswith(known) for link in links)
+
+
+def test_repos_lead_to_grafana_where_its_address_is_known() -> None:
+    odd = cast(with_repos(well("a&b"), repo("Zoë's phone?")))
+    assert "borgbase-repository" not in Rig(odd).text
+    rig = Rig(odd, "--web.grafana-url", "https://grafana.example/sub/")
+    links = {a["href"] for a in Outline(rig.text).tags("a")}
+    assert (
+        "https://grafana.example/sub/d/borgbase-repository"
+        "?var-account=a%26b&var-repo=Zo%C3%AB%27s+phone%3F" in links
+    )
+
+
+def test_simulated_data_has_a_banner() -> None:
+    demo = cast(replace(ailing("demo"), simulated=True))
+    outline = Outline(Rig(demo).text)
+    assert "Simulated data. These accounts and repos are invented" in outline.words
+    assert "Simulated: 4 repos need a look – borgbase-exporter" in outline.words
+    assert "Simulated" not in Rig(STATES["ailing"]).text
 
 
 def test_no_accounts_and_where_to_get_them() -> None:
     assert "configuration.md#tokens" in Rig({}).text
 
 
-def test_it_is_compressed_for_who_accepts_it() -> None:
-    rig = Rig(STATES["troubled"])
-    plain, packed = rig.get(), rig.get(accept_encoding="gzip, br")
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
-    assert gzip.decompress(b"".join(packed.body)) == b"".join(plain.body)
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("no-repos", "There are no repos."), ("unpolled", "No repos are known."), ("well", "")],
+)
+def test_why_there_are_no_repos(state: str, words: str) -> None:
+    found = re.search(r'<p id="nothing"( hidden)?>(.*?)</p>', Rig(STATES[state]).text)
+    assert found
+    assert (bool(found[1]), found[2]) == (not words, words)
+
+
+def test_the_worst_comes_first() -> None:
+    text = Rig(STATES["troubled"]).text
+    accounts = re.findall(r"<h3><bdi>(\w+)</bdi>", text)
+    assert accounts == ["club", "new", "school", "shop", "next", "home", "work"]
+    repos = re.findall(r'class="name"><bdi>(\w+)</bdi>', text)
+    assert repos[:5] == ["silent", "full", "late", "unused", "fine"]
+
+
+@pytest.mark.parametrize(("accounts", "open_"), [(1, 1), (3, 1), (4, 0)])
+def test_only_the_worst_of_a_few_accounts_is_unfolded(accounts: int, open_: int) -> None:
+    bad = replace(well("bad"), token_problem="unreadable")
+    rig = Rig(cast(bad, *(well(str(n)) for n in range(accounts - 1))))
+    details = Outline(rig.text).tags("details")
+    assert sum("open" in one for one in details) == open_
+
+
+def test_the_same_words_as_check() -> None:
+    rig = Rig(STATES["ailing"])
+    rig.problems = ["account x: its polls hang"]
+    found = under_test.report(STATES["ailing"].values(), NOW, troubles=rig.problems)
+    words = Outline(rig.text).words
+    assert facts.verdict(found)[1] in words
+    for problem in (*found.problems, *found.accounts[0].problems):
+        assert problem.what in words
+    for fact in facts.of_account(found.accounts[0], NOW):
+        assert fact.text in words
+
+
+def test_it_is_compressed_too() -> None:
+    made = Rig(STATES["troubled"]).get()
+    assert gzip.decompress(b"".join(made.gzipped)) == b"".join(made.plain)
 
 
 def test_a_page_is_kept_until_a_poll_or_time_changes_it() -> None:
     rig = Rig(STATES["well"])
     first = rig.get()
     rig.now += FRESH - 0.1
-    assert rig.get().body is first.body
+    assert rig.get() is first
     rig.now += 0.2
-    assert "is well" in rig.text
-    assert rig.get().body is not first.body
+    assert rig.get() is not first
     rig.accounts = STATES["ailing"]
-    rig.now += 5  # longer than it rests after such a small page
+    rig.now += 5  # longer than such a small page is kept in any case
     assert "4 repos need a look" in rig.text
 
 
 def test_however_much_changes_a_page_is_kept_ten_times_as_long_as_it_took() -> None:
     rig = Rig(STATES["well"])
-    page = asyncio.run(rig.page.current())
-    assert page.took > 0
+    made = rig.get()
+    assert made.took > 0
     rig.accounts = STATES["ailing"]
-    rig.now = page.took * 9.9
-    assert asyncio.run(rig.page.current()) is page
-    rig.now = page.took * 10.1
-    assert asyncio.run(rig.page.current()) is not page
-
-
-def test_what_is_made_only_once_does_not_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    spent = 0.0
-    real = page._look
-
-    def look() -> Any:
-        nonlocal spent
-        spent += 100
-        return real()
-
-    monkeypatch.setattr(page, "_look", look)
-    monkeypatch.setattr(time, "thread_time", lambda: spent)
-    assert Rig(STATES["well"]).page.render().took == 0
+    rig.now = made.took * 9.9
+    assert rig.get() is made
+    rig.now = made.took * 10.1
+    assert rig.get() is not made
 
 
 def test_a_page_is_fresh_from_when_it_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(STATES["well"])
+    real = under_test.report
 
-    def slow(*seen: Any) -> Overview:
+    def slow(*args: Any, **named: Any) -> Any:
         rig.now += 3 * FRESH
-        return overview(*seen)
+        return real(*args, **named)
 
-    async def two() -> tuple[page.Rendered, page.Rendered]:
+    async def two() -> list[Rendered]:
         return await asyncio.gather(rig.page.current(), rig.page.current())
 
-    monkeypatch.setattr("borgbase_exporter.web.status.overview", slow)
+    monkeypatch.setattr(under_test, "report", slow)
     first, second = asyncio.run(two())
     assert first is second
     assert (first.made, rig.now) == (3 * FRESH, 3 * FRESH)
+
+
+def test_many_at_once_share_one_page_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(many(2, 50))
+    made: list[str] = []
+    render = rig.page.render
+
+    def counted(*args: Any) -> Rendered:
+        made.append(threading.current_thread().name)
+        return render(*args)
+
+    monkeypatch.setattr(rig.page, "render", counted)
+
+    async def crowd() -> set[int]:
+        return {id(page) for page in await asyncio.gather(*(rig.page.current() for _ in range(50)))}
+
+    assert len(asyncio.run(crowd())) == 1
+    assert made == ["status page"]
+
+
+def test_a_failed_rendering_is_raised_and_tried_again() -> None:
+    rig = Rig(STATES["well"])
+    good, rig.latest = rig.latest, View({"x": None})  # type: ignore[dict-item]  # a defect
+    with pytest.raises(AttributeError):
+        rig.get()
+    rig.latest = good
+    assert "All is well" in rig.text
 
 
 class Known(dict[str, AccountStatus]):
@@ -207,71 +271,59 @@ class Known(dict[str, AccountStatus]):
 
 def test_what_was_known_is_not_kept() -> None:
     rig = Rig(Known(cast(well())))
-    known = weakref.ref(rig.view.accounts)
+    known = weakref.ref(rig.latest.accounts)
     rig.get()
     rig.accounts = {}
     gc.collect()
     assert known() is None
 
 
-def test_the_names_of_tokens_are_spelt_as_they_are() -> None:
-    token = APIToken("1", "ci_deploy_key", "read_only", expires=NOW + DAY)
-    base = well()
-    listed = collector(APITokenList((token,), complete=True))
-    skipping = replace(base.collectors["ssh_keys"], skipped=2)
-    parts = {**base.collectors, "tokens": listed, "ssh_keys": skipping}
-    text = Outline(Rig(cast(replace(base, collectors=parts))).text).words
-    assert "API token ci_deploy_key: expires" in text
-    assert "ssh keys: 2 of the entries" in text
+# ---- The curve of a repo's usage
 
 
-def test_many_at_once_share_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(many(2, 50))
-    made: list[str] = []
-    render = rig.page.render
-
-    def counted() -> Any:
-        made.append(threading.current_thread().name)
-        return render()
-
-    monkeypatch.setattr(rig.page, "render", counted)
-
-    async def crowd() -> set[int]:
-        return {id(page) for page in await asyncio.gather(*(rig.page.current() for _ in range(50)))}
-
-    assert len(asyncio.run(crowd())) == 1
-    assert made == ["status page"]  # and not in the event loop's thread
+def polled_at(moment: float, **usages: float | None) -> Accounts:
+    repos = tuple(repo(name, usage=usage) for name, usage in usages.items())
+    part = collector(RepoList(repos, complete=True), moment)
+    base = well("a")
+    return {"a": replace(base, collectors={**base.collectors, "repos": part})}
 
 
-def test_a_failed_rendering_is_told_and_tried_again() -> None:
-    rig = Rig(STATES["well"])
-    good, rig.view = rig.view, None  # type: ignore[assignment]  # a defect
-    with pytest.raises(AttributeError):
-        rig.get()
-    rig.view = good
-    assert "All is well" in rig.text
+def test_a_curve_shows_what_the_process_has_seen() -> None:
+    usage = Usage()
+    usage.note(polled_at(0, x=100.0, flat=5.0, unknown=None))
+    assert usage.path("a", "id-x") == ""
+    for moment, size in ((10, 150.0), (10, 999.0), (20, 200.0)):  # the second is no new poll
+        usage.note(polled_at(moment, x=size, flat=5.0, unknown=None))
+    assert usage.path("a", "id-x") == "M0 12 30 6 60 0"
+    assert usage.path("a", "id-flat") == usage.path("a", "id-unknown") == ""
+    usage.note(polled_at(30, other=1.0))
+    usage.note(polled_at(40, x=7.0))
+    assert usage.path("a", "id-x") == "", "it was gone meanwhile"
+    usage.note({})
+    usage.note(polled_at(50, x=8.0))
+    assert usage.path("a", "id-x") == ""
 
 
-@pytest.fixture
-def served() -> Iterator[Any]:
-    with serving(app=Rig(STATES["troubled"]).app) as server:
-        yield server
+def test_a_curve_is_bounded_and_keeps_its_ends() -> None:
+    usage = Usage()
+    for moment in range(1000):
+        usage.note(polled_at(moment, x=float(moment)))
+    points = usage.path("a", "id-x")[1:].split(" ")
+    assert len(points) <= 2 * under_test.POINTS
+    assert points[:2] == ["0", "12"]
+    assert points[-2:] == ["60", "0"]
 
 
-def test_over_http(served: Any) -> None:
-    status, body = get(served, "/")
-    assert status == 200
-    assert b"3 accounts failing" in body
-    assert get(served, "/", "HEAD") == (200, b"")
-    assert get(served, "/", "POST")[0] == 405
-    assert get(served, "/metrics")[0] == 200
+def test_an_account_without_the_repo_list_has_no_curves() -> None:
+    base = well("a")
+    only = {"a": replace(base, collectors={"tokens": base.collectors["tokens"]})}
+    rig = Rig(only)
+    assert "No repos are known." in rig.text
 
 
-def test_without_the_page_there_are_the_links_alone() -> None:
-    pages = Renderer(MAX_AGE).render(cast(well("secret-name")), NOW)
-    health = Health(ok=True, words="OK")
-    response = App(lambda: pages, lambda: health, lambda: health, "/metrics").respond(
-        "GET", "/", {}
-    )
-    assert isinstance(response, Response)
-    assert not re.search(rb"secret-name|table|script", b"".join(response.body))
+def test_the_page_draws_the_curves() -> None:
+    rig = Rig(polled_at(NOW - 20, x=1.0))
+    rig.get()
+    rig.accounts = polled_at(NOW - 10, x=2.0)
+    rig.now = FRESH
+    assert '<path d="M0 12 60 0"/>' in rig.text

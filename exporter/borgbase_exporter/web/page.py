@@ -110,7 +110,8 @@ class Usage:
         for gone in self._points.keys() - accounts.keys():
             del self._points[gone], self._taken[gone]
         for name, status in accounts.items():
-            taken, repos = status.collectors["repos"].taken, status.snapshot.repos
+            repos = status.snapshot.repos
+            taken = repos and status.collectors["repos"].taken
             if repos is None or taken is None or taken == self._taken.get(name):
                 continue
             before, self._taken[name] = self._points.get(name, {}), taken
