@@ -100,11 +100,17 @@ class TLS(msgspec.Struct, frozen=True):
 
     def allows(self, certificate: Mapping[str, Any]) -> bool:
         """Return whether a verified client may connect, by what `getpeercert()` returns."""
-        names = {
-            str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name
-            for kind, name in certificate.get("subjectAltName", ())
-        }
-        return not self.client_allowed_sans or not names.isdisjoint(self.client_allowed_sans)
+        names = {_canonical(name) for _kind, name in certificate.get("subjectAltName", ())}
+        allowed = map(_canonical, self.client_allowed_sans)
+        return not self.client_allowed_sans or not names.isdisjoint(allowed)
+
+
+def _canonical(name: str) -> str:
+    """Return an IP address in its usual spelling, and other names as they are."""
+    try:
+        return str(ipaddress.ip_address(name.strip()))
+    except ValueError:
+        return name
 
 
 class HTTP(msgspec.Struct, frozen=True):
