@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import msgspec
 import pytest
+import urllib3
 
 from borgbase_exporter.api.areas import AREAS, Collected
 from borgbase_exporter.api.client import MAX_DRIFT_ROUNDS, Client
@@ -609,6 +610,26 @@ def test_while_a_query_has_not_ended_the_next_ones_fail_at_once(lab: Lab) -> Non
         assert usage(poll(Client(endpoint(lab.url)))) == 7 * MEGABYTE  # others are not concerned
     assert lingering(set(threading.enumerate()) - {leftover}) == []
     assert reasons(poll(client, areas=AREAS[:1])) == {"repos": "connect"}
+
+
+def test_a_connection_that_comes_too_late_is_not_used(
+    client: Client, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, over = urllib3.util.connection.create_connection, threading.Event()
+
+    def connect(*args: Any, **kwargs: Any) -> socket.socket:
+        over.wait(HARD)
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(urllib3.util.connection, "create_connection", connect)
+        assert reasons(poll(client, 0.1, AREAS[:1])) == {"repos": "timeout"}
+        (leftover,) = exchanges()
+        over.set()
+        leftover.join(HARD)
+
+    assert lab.requests == []
+    assert usage(poll(client)) == 7 * MEGABYTE
 
 
 def test_without_threads_a_query_fails_and_the_next_one_works(

@@ -84,7 +84,10 @@ class Area:
                 missing=frozenset() if answer.guessed else answer.missing,
             )
         del answer
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # else the error and this frame would hold each other
 
 
 # ---- Repos
