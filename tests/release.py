@@ -1,11 +1,13 @@
-"""A release's tag has to agree with every place that tells the version; then print its notes.
+"""Check that a release's tag agrees with every place that names the version; print its notes.
 
-    python -m tests.release v1.2.3
+    python -m tests.release v1.2.3 [ASSETS]
 
-The notes are the version's section of CHANGELOG.md. Needs the standard library alone.
+The notes are the version's section of CHANGELOG.md. The files that users of pip have no other way
+to get are copied to the folder ASSETS. Needs the standard library alone.
 """
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +21,21 @@ PLACES = {
     "deploy/helm/borgbase-exporter/Chart.yaml": r'^(?:appVersion|version): "?([^"\s]+)"?$',
 }
 IMAGE = r"ghcr\.io/borgbase-exporter/borgbase-exporter:(?!latest\b)([\w.-]*\w)"
+ASSETS = (
+    "deploy/prometheus/rules/*.yml",
+    "deploy/alertmanager/alertmanager.yml",
+    "deploy/systemd/*.*",
+    "dashboards/*.json",
+)
 
 
 def versions() -> Iterator[tuple[str, str]]:
-    """Yield each file that tells the version, and the version it tells."""
+    """Yield each file that names the version, and the version in it."""
     for name, pattern in PLACES.items():
         found = re.findall(pattern, (ROOT / name).read_text("utf-8"), re.MULTILINE)
         yield from ((name, version) for version in found or ["none"])
     for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*")]:
-        if file.is_file():
+        if file.suffix in {".md", ".yaml", ".yml"}:
             for tag in re.findall(IMAGE, file.read_text("utf-8")):
                 yield file.relative_to(ROOT).as_posix(), tag
 
@@ -38,14 +46,14 @@ def version() -> str:
 
 
 def disagreements(expected: str) -> list[str]:
-    """Return a line for each place that tells another version."""
-    return [f"{name}: {told}, not {expected}" for name, told in versions() if told != expected]
+    """Return a line for each place that names another version."""
+    return [f"{name}: {found}, not {expected}" for name, found in versions() if found != expected]
 
 
 def notes(expected: str, changelog: str) -> str:
-    """Return what the changelog has to say of a version, which must be dated and its newest.
+    """Return the changelog's section of a version, which must be dated and the newest.
 
-    ValueError tells what is wrong with it.
+    Raise ValueError if the changelog is not ready for it.
     """
     sections = re.split(r"^## (.+)\n", changelog, flags=re.MULTILINE)[1:]
     first, pending, newest, text, *_ = [*sections, *("none", "") * 2]
@@ -54,12 +62,17 @@ def notes(expected: str, changelog: str) -> str:
     if not re.fullmatch(rf"\[{re.escape(expected)}\] - \d{{4}}-\d\d-\d\d", newest):
         raise ValueError(f"CHANGELOG.md: the newest version is {newest}, not [{expected}] - DATE")
     if not text.strip():
-        raise ValueError(f"CHANGELOG.md: nothing is said of {expected}")
+        raise ValueError(f"CHANGELOG.md: the section of {expected} is empty")
     return text.strip() + "\n"
 
 
-def main(tag: str) -> int:
-    """Write the notes of the release that is to be tagged so to stdout, or why it is none."""
+def assets() -> list[Path]:
+    """Return the files that a release has beside its packages."""
+    return sorted(path for pattern in ASSETS for path in ROOT.glob(pattern))
+
+
+def main(tag: str, folder: str = "") -> int:
+    """Write the release's notes to stdout, or what is wrong with the tag to stderr."""
     expected = tag.removeprefix("v")
     faults = disagreements(expected)
     if not re.fullmatch(r"v\d+\.\d+\.\d+", tag):
@@ -71,6 +84,10 @@ def main(tag: str) -> int:
     if faults:
         sys.stderr.write("\n".join(faults) + "\n")
         return 1
+    if folder:
+        Path(folder).mkdir()
+        for path in assets():
+            shutil.copy(path, folder)
     sys.stdout.write(text)
     return 0
 

@@ -1,9 +1,9 @@
-"""What is installed works: it tells its version, checks a simulated account and serves it.
+"""Check that an installed exporter prints its version, checks a simulated account and serves it.
 
     python -m tests.smoke COMMAND...
 
 COMMAND starts borgbase-exporter: its path, or `docker run --rm --network host IMAGE`. Needs the
-standard library alone, so that nothing is there which the installation under test should bring.
+standard library alone, so that a dependency that the installation lacks is noticed.
 """
 
 import http.client
@@ -18,14 +18,14 @@ from contextlib import closing
 from tests.release import version
 
 PATIENCE = 60.0
-"""Seconds after which waiting is given up: far longer than things take on a busy machine."""
+"""Seconds after which waiting ends: far longer than needed on a busy machine."""
 
 
 def smoke(command: Sequence[str]) -> None:
     """Raise an AssertionError that says what does not work."""
     assert _run(command, "--version", status=0) == f"borgbase-exporter {version()}\n"
     (account,) = json.loads(_run(command, "check", "--demo", "--json", status=1))["accounts"]
-    assert account["up"], account  # what status 1 tells is the account's planted troubles
+    assert account["up"], account  # status 1 means problems, and the simulated account has some
 
     serve = [*command, "serve", "--demo", "--web.listen-address", "127.0.0.1:0"]
     with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as process:
@@ -34,7 +34,7 @@ def smoke(command: Sequence[str]) -> None:
         finally:
             process.terminate()
             _, rest = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, f"SIGTERM ended it with status {process.returncode}:\n{rest}"
+    assert process.returncode == 0, f"status {process.returncode} after SIGTERM:\n{rest}"
 
 
 def _run(command: Sequence[str], *arguments: str, status: int) -> str:
@@ -46,12 +46,12 @@ def _run(command: Sequence[str], *arguments: str, status: int) -> str:
 
 def _address(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
-    said = []
+    log = []
     for line in process.stderr:
-        said.append(line)
+        log.append(line)
         if found := re.search(r"msg=listening address=(\S+)", line):
             return found[1]
-    raise AssertionError(f"it ended instead of serving:\n{''.join(said)}")
+    raise AssertionError(f"it ended instead of serving:\n{''.join(log)}")
 
 
 def _scrape(address: str) -> None:
@@ -61,7 +61,7 @@ def _scrape(address: str) -> None:
         time.sleep(0.1)
     status, metrics = _ask(address, "/metrics")
     assert status == 200
-    assert 'borgbase_up{account="default"} 1' in metrics.splitlines(), metrics
+    assert 'borgbase_up{account="demo"} 1' in metrics.splitlines(), metrics
     status, page = _ask(address, "/")
     assert status == 200
     assert "</html>" in page, page

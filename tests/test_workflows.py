@@ -1,4 +1,4 @@
-"""GitHub cannot be asked here: what it reads is valid, pinned, and true of this tree."""
+"""The files for GitHub are valid, pinned, and name what this tree has."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.programs import MODULES, require
+from tests.gotools import MODULES, require_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 GITHUB = ROOT / ".github"
@@ -25,7 +25,7 @@ USES = re.compile(r"^ *(?:- )?uses: (.+)$", re.MULTILINE)
 PINNED = r"[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+"
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 PATH = re.compile(
-    r"(?<![\w./-])((?:exporter|tests|docs|deploy|dashboards|\.github)/[\w./-]*\w|requirements[\w-]*\.txt)"
+    r"(?<![\w./-])((?:exporter|tests|bench|docs|deploy|dashboards|\.github)/[\w./-]*\w|requirements[\w-]*\.txt)"
 )
 PAGES = [
     *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")),
@@ -34,10 +34,10 @@ PAGES = [
 ]
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_accepts_the_workflows() -> None:
     # Without shellcheck and pyflakes, which it would use where they happen to be installed.
     options = ("-no-color", "-oneline", "-shellcheck=", "-pyflakes=")
-    assert _run(str(require("actionlint")), *options, *map(str, WORKFLOWS.values())) == ""
+    assert _run(str(require_tool("actionlint")), *options, *map(str, WORKFLOWS.values())) == ""
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_actionlint_has_nothing_to_say() -> None:
     ],
     ids=lambda value: value.name if isinstance(value, Path) else value,
 )
-def test_each_file_has_the_form_that_its_reader_takes(path: Path, schema: str) -> None:
+def test_each_file_has_its_readers_schema(path: Path, schema: str) -> None:
     options = ("--builtin-schema", f"vendor.{schema}", str(path))
     assert _run(sys.executable, "-m", "check_jsonschema", *options) == "ok -- validation done\n"
 
@@ -63,7 +63,7 @@ def test_actions_are_pinned_to_commits_and_say_which_version_that_is() -> None:
     assert len({line.split("@")[0] for line in commits}) == len(set(commits))  # one version of each
 
 
-def test_jobs_may_do_no_more_than_they_say_and_end() -> None:
+def test_jobs_have_named_permissions_and_a_limit_of_time() -> None:
     for flow, parsed in PARSED.items():
         assert parsed["permissions"] == {}, flow
         assert parsed["concurrency"]["group"], flow
@@ -87,7 +87,7 @@ def _needed(flow: str, name: str) -> set[str]:
     return direct.union(*(_needed(flow, other) for other in direct))
 
 
-def test_no_credentials_stay_behind_and_no_foreign_text_becomes_code() -> None:
+def test_no_credentials_stay_and_no_foreign_text_becomes_code() -> None:
     checkouts = [step for step in STEPS if step.get("uses", "").startswith("actions/checkout@")]
 
     assert checkouts
@@ -95,7 +95,7 @@ def test_no_credentials_stay_behind_and_no_foreign_text_becomes_code() -> None:
     assert [step["run"] for step in STEPS if "${{" in step.get("run", "")] == []
 
 
-def test_every_python_that_is_promised_is_tested() -> None:
+def test_every_promised_python_is_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     prefix = "Programming Language :: Python :: 3."
     promised = [c.rpartition(" ")[2] for c in project["classifiers"] if c.startswith(prefix)]
@@ -108,21 +108,17 @@ def test_every_python_that_is_promised_is_tested() -> None:
             assert step["with"]["python-version"] in {promised[-1], "${{ matrix.python }}"}
 
 
-def test_what_workflows_and_pages_name_is_there() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    pages = [path.read_text("utf-8") for path in PAGES]
-    code = [
-        *(step["run"] for step in STEPS if "run" in step),
-        *(re.sub(r"```.*?\n|`", "", text) for page in pages for text in CODE.findall(page)),
-    ]
-    made = {name for text in code for name in re.findall(r"^make (\w+)", text, re.MULTILINE)}
-    modules = {name for text in code for name in re.findall(r"python3? -m (tests[.\w]*)", text)}
-    paths = {path for text in code for path in PATH.findall(text)}
+def test_workflows_and_pages_name_what_exists() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    scripts = "\n".join(step["run"] for step in STEPS if "run" in step)
+    pages = (code for page in PAGES for code in CODE.findall(page.read_text("utf-8")))
+    paths = {path for text in (scripts, *pages) for path in PATH.findall(text)}
 
-    assert made <= targets
-    assert made >= {"lint", "test", "docs", "bench", "soak", "lock"}
-    assert modules
-    assert [m for m in modules if not [*ROOT.glob(f"{m.replace('.', '/')}*")]] == []
+    assert (
+        {"lint", "test", "test-go"}
+        <= set(re.findall(r"^ *make ([\w-]+)", scripts, re.MULTILINE))
+        <= targets
+    )
     assert paths >= {"requirements.txt", "deploy/helm/borgbase-exporter"}
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
@@ -152,17 +148,6 @@ def _found(manager: dict[str, Any]) -> set[tuple[str, str]]:
         if files.search(path.relative_to(ROOT).as_posix())
         for match in re.finditer(wanted, path.read_text("utf-8"))
     }
-
-
-def test_renovate_can_read_how_the_requirements_are_locked() -> None:
-    (command,) = re.findall(r"^LOCK := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    options = re.findall(r"^\t\$\(LOCK\) (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    known = r"--(universal|generate-hashes|(group|constraint|output-file)=\S+)"
-    quiet = {"--quiet", "--upgrade", "pyproject.toml"}  # not told in the files' headers, or a file
-
-    assert len(options) == 3
-    for word in [*command.split()[3:], *" ".join(options).split()]:
-        assert word in quiet or re.fullmatch(known, word)
 
 
 def _run(*command: str) -> str:
