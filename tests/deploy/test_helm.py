@@ -40,9 +40,9 @@ KUBERNETES = ("1.25", "1.28", "1.30")
 """Those that kubectl-validate knows, from the chart's oldest to its newest."""
 HASH = "$2b$12$abcdefghijklmnopqrstuuE6S1bC7mWvQJ9m3G1y7qkZ5gK0a1b2c"
 WEB_FILE = base64.b64encode(b"http_server_config: {headers: {X-Frame-Options: DENY}}").decode()
-SECRET = {"tokens": {"existingSecret": "borgbase-tokens"}}
+SECRET: dict[str, Any] = {"tokens": {"existingSecret": "borgbase-tokens"}}
 
-Values = Mapping[str, Any]
+Values = dict[str, Any]
 Manifest = dict[str, Any]
 Cases = Mapping[str, list[Manifest]]
 
@@ -60,7 +60,7 @@ class Helm:
         self._environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **homes}
         self.chart = folder / "borgbase-exporter"
         copytree(SOURCE, self.chart, ignore=ignore_patterns("files"))
-        make = ["make", "--directory", ROOT, "chart", f"CHART={self.chart}"]
+        make = ["make", f"--directory={ROOT}", "chart", f"CHART={self.chart}"]
         subprocess.run(make, check=True, capture_output=True)
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -390,7 +390,7 @@ def test_the_rules_are_the_files(cases: Cases, tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(spec))
 
     assert spec == {"groups": groups()}
-    lint = [require("promtool"), "check", "rules", "--lint-fatal", file]
+    lint = [str(require("promtool")), "check", "rules", "--lint-fatal", str(file)]
     done = subprocess.run(lint, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -441,7 +441,7 @@ def test_links_lead_where_the_values_say(cases: Cases) -> None:
 
 # The values.
 
-REFUSED = [
+REFUSED: list[tuple[Values, str]] = [
     ({}, "No token: set tokens.existingSecret"),
     (SECRET | {"demo": True}, "demo and tokens.existingSecret: set only one of them"),
     (
