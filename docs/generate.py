@@ -85,10 +85,14 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
 """What writes the blocks of each page."""
 
 
-def page(name: str) -> str:
-    """Return the text of a page with fresh blocks."""
+def pages() -> dict[str, str]:
+    """Return the text of each page with fresh blocks."""
+    return {name: _page(name, blocks) for name, blocks in BLOCKS.items()}
+
+
+def _page(name: str, blocks: Mapping[str, Callable[[], str]]) -> str:
     text = (FOLDER / name).read_text("utf-8")
-    for block, write in BLOCKS[name].items():
+    for block, write in blocks.items():
         begin, end = f"<!-- {block}: begin -->\n", f"<!-- {block}: end -->\n"
         head, found, rest = text.partition(begin)
         if not found or end not in rest:
@@ -98,5 +102,5 @@ def page(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for name in BLOCKS:
-        (FOLDER / name).write_text(page(name), "utf-8")
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, "utf-8")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import partial
+from functools import cache, partial
 from typing import Any, NoReturn
 
 from borgbase_exporter import __version__
@@ -256,6 +257,9 @@ def _quoted(word: str) -> str:
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Shows that values are needed; argparse does not know it, as it would report one fault."""
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)  # so that flags stay whole
+
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         return str(action.metavar or default_metavar)
 
@@ -272,6 +276,7 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError([f"{flag}: takes no value"])
 
 
+@cache
 def parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of the command line, which only sorts words, with the command's help."""
     own = SETTINGS[command]
@@ -283,7 +288,7 @@ def parser(command: str) -> argparse.ArgumentParser:
         f"`{PROGRAM} COMMAND --help` lists the flags of a command.",
         epilog=f"The token of one account can also be given in {TOKEN_VARIABLE}; it has no flag, "
         "because other users\ncan read flags. Durations are Prometheus durations: 90s, 15m, 6h.",
-        formatter_class=partial(_Help, max_help_position=34, width=100),
+        formatter_class=partial(_Help, max_help_position=34),
         allow_abbrev=False,
     )
     made.add_argument("words", nargs="*", help=argparse.SUPPRESS)
