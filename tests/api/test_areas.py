@@ -16,6 +16,7 @@ import pytest
 from borgbase_exporter.api.areas import AREAS, Collected
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Query
+from borgbase_exporter.demo import SimulatedAccount
 from borgbase_exporter.errors import AuthError, GraphQLError, PollError
 from borgbase_exporter.model import (
     Account,
@@ -28,7 +29,10 @@ from borgbase_exporter.model import (
     SSHKey,
     SSHKeyList,
 )
+from tests.graphql import GraphQLApi
+from tests.graphql.server import OLDER_PLAN
 from tests.lab.account import REPO
+from tests.lab.bench import PLENTY, endpoint
 
 MOMENT = 1_706_933_106.0
 """2024-02-03 04:05:06 UTC"""
@@ -535,6 +539,29 @@ def test_of_a_token_whose_expiry_is_unreadable_the_permission_is_not_concluded()
 def test_no_list_of_tokens_is_an_error() -> None:
     with pytest.raises(GraphQLError, match='the "me" of the API is not readable'):
         collect("tokens", me={})
+
+
+def test_an_api_of_older_names_without_its_own_counts() -> None:
+    simulated = SimulatedAccount(repos=3)
+    account_area = AREAS[1]
+    counts = ["UserType.diskUsage", "UserType.repoCount"]
+    with (
+        GraphQLApi([simulated]) as new,
+        GraphQLApi([simulated], renamed=OLDER_PLAN, without=counts) as old,
+    ):
+        now, before = (
+            account_area.collect(Client(endpoint(api.url)), simulated.token, seconds=PLENTY)
+            for api in (new, old)
+        )
+
+    assert isinstance(now.part, Account)
+    assert isinstance(before.part, Account)
+    assert now.part.plan
+    assert before.part.plan == now.part.plan
+    assert (now.part.reported_repos, before.part.reported_repos) == (3, None)
+    assert now.missing == frozenset()
+    assert before.missing == {*OLDER_PLAN, *counts}
+    assert (before.gaps, before.failure) == (frozenset(), None)
 
 
 WORKED_OUT = """
