@@ -59,5 +59,5 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fchmod(number, 0o644)  # other programs read it as other users
         Path(name).replace(path)
     except BaseException:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
         raise
