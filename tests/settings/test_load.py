@@ -269,6 +269,8 @@ def test_a_variable_with_a_typing_error_is_reported_with_its_consequence(
         ["--api.url", CANARY[-52:]],
         [f"--api.proxy=http//{CANARY}"],
         ["check", f"--from={CANARY}"],
+        ["check", f"--from=https://{CANARY}/"],
+        [f"--api.proxy=http://{CANARY}:3128", "--demo"],
     ],
 )
 def test_a_token_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:

@@ -8,6 +8,7 @@ import trustme
 
 from borgbase_exporter.settings.webfile import RateLimit, WebConfig, WebConfigError, read
 
+EMPTY = 'tls_server_config: {cert_file: "", key_file: "", client_auth_type: ""}'
 # Of the password "test", at the lowest cost.
 HASH = "$2b$04$PLTzPO9cZNLzWy1pC0B6xOl6v37VJBO1kSKVkvnEYaQGWIQC3Y3dm"
 
@@ -103,7 +104,9 @@ def test_everything_that_is_supported(folder: Path) -> None:
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
 
 
-@pytest.mark.parametrize("text", ["", "{}", "tls_server_config:", "# nothing\n", "rate_limit: {}"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "tls_server_config:", "# nothing\n", "rate_limit: {}", EMPTY]
+)
 def test_an_empty_file_changes_nothing(folder: Path, text: str) -> None:
     assert parse(folder, text) == WebConfig(path=folder / "web.yml")
 

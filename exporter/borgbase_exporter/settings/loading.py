@@ -151,7 +151,8 @@ def _value(setting: Setting, texts: Sequence[str], origin: str, faults: list[str
 def _read(setting: Setting, text: str) -> Any:
     if not text:
         raise ValueError("needs a value")
-    if TOKEN_LIKE.search(text) and not setting.secret:  # a password may look like one
+    public = re.sub("//[^/]*@", "//", text)  # a password in a URL may look like a token
+    if TOKEN_LIKE.search(public) and setting.flag != TOKEN_VARIABLE:
         raise ValueError(MISPLACED)
     return setting.reader.read(text)
 

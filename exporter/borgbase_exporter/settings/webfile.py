@@ -207,7 +207,7 @@ def _convert(value: object, kind: Any, where: str, faults: list[str]) -> Any:
             near = difflib.get_close_matches(key, kinds, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             faults.append(f"{place}: no such setting{hint}")
-        elif section and item is not None:
+        elif section and item not in (None, ""):
             content[key] = _convert(item, kinds[key], place, faults)
         elif not section and _convert_leaf(key, get_args(kind)[0], place, faults) is not None:
             content[key] = _convert_leaf(item, get_args(kind)[1], place, faults)
@@ -221,14 +221,13 @@ def _convert_leaf(value: object, kind: Any, where: str, faults: list[str]) -> An
     except msgspec.ValidationError as error:
         parts = (kind, *get_args(kind))
         metas = [meta for part in parts for meta in getattr(part, "__metadata__", ())]
+        fault = str(error).partition(" - ")[0].lower()
         if kind is type(None):
             fault = "not supported by this server"
         elif get_origin(kind) is Literal:
             fault = f"not supported; possible are {', '.join(get_args(kind))}"
-        else:
-            fault = (
-                f"not {metas[0].description}" if metas else str(error).partition(" - ")[0].lower()
-            )
+        elif metas:
+            fault = f"not {metas[0].description}"
         faults.append(f"{where}: {fault}")
         return None
 
