@@ -1,0 +1,1 @@
+"""Benchmarks: figures of the documentation, measured."""

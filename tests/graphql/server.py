@@ -71,7 +71,7 @@ class GraphQLApi(SimulatedApi):
         """Make a field fail: null with an error, or what that does to its non-null parents."""
         self._drift(lambda drift: {"broken": drift.broken | {field}})
 
-    def mend_resolver(self, field: str) -> None:
+    def repair_resolver(self, field: str) -> None:
         """Make a field work again."""
         self._drift(lambda drift: {"broken": drift.broken - {field}})
 

@@ -47,7 +47,7 @@ PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 TRIES = 5
 """How often a query may fail in a row; each next one waits longer and asks for half as much."""
-HOPELESS = (AuthError, RedirectError, TLSError)
+PERMANENT = (AuthError, RedirectError, TLSError)
 HEAD = 3 * 3600.0
 """Seconds that Prometheus may hold in memory alone, its head block. When it starts, it drops from
 there whatever is older than the end of its newest block: none may reach into that time."""
@@ -93,11 +93,11 @@ def run(
         return INTERRUPTED
     finally:
         for problem in problems:
-            _say(f"{settings.PROGRAM}: {problem}", sys.stderr)
+            _print(f"{settings.PROGRAM}: {problem}", sys.stderr)
     return 1 if problems else 0
 
 
-def _say(text: str, file: TextIO | None = None) -> None:
+def _print(text: str, file: TextIO | None = None) -> None:
     print(printable(text), file=file)
 
 
@@ -120,7 +120,7 @@ def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) 
         _write(accounts, fetched, units, writer)
         draft.write(b"# EOF\n")
     written = f"{writer.samples:,} samples of {writer.series:,} series"
-    _say(f"{given.output}: {written}, {size(output.stat().st_size)}")
+    _print(f"{given.output}: {written}, {size(output.stat().st_size)}")
 
 
 def _timestamp(moment: Moment, now: float) -> float:
@@ -134,14 +134,14 @@ def _accounts(given: settings.Backfill, wait: Wait, problems: list[str]) -> list
     """Ask for each account's repos and bill; raise BackfillError if a wanted repo is missing."""
     assert given.tokens  # noqa: S101  # missing with --demo only, and then filled in
     accounts: list[Account] = []
-    with _blamed("tokens"):
+    with _explained("tokens"):
         sources = given.tokens.sources()
     if not sources:
         raise BackfillError("no token files, so there is nothing to ask for")
     for name, source in sources.items():
         if accounts:
             wait(PAUSE)
-        with _blamed(f"account {name}"):
+        with _explained(f"account {name}"):
             accounts.append(_account(given, name, source.read(), problems))
     found = {word for a in accounts for repo in a.repos.values() for word in (repo.id, repo.name)}
     if unknown := [word for word in given.repos if word not in found]:
@@ -170,7 +170,7 @@ def _account(given: settings.Backfill, name: str, token: str, problems: list[str
 
 
 @contextlib.contextmanager
-def _blamed(where: str) -> Iterator[None]:
+def _explained(where: str) -> Iterator[None]:
     """Add to a PollError where it comes from and what to do."""
     try:
         yield
@@ -182,7 +182,7 @@ def _fetch(accounts: Sequence[Account], fetched: Fetched, wait: Wait, problems: 
     """Ask for the daily usage of all repos."""
     with _progress("Asking BorgBase", sum(len(a.repos) for a in accounts)) as advance:
         for account in accounts:
-            with _blamed(f"account {account.name}"):
+            with _explained(f"account {account.name}"):
                 for repo_ids, answer in _answers(account.ask, [*account.repos], wait):
                     for number, repo_id in enumerate(repo_ids):
                         try:
@@ -202,7 +202,7 @@ def _answers(
         batch = repo_ids[:batch_size]
         try:
             answer = ask(usage(batch))
-        except HOPELESS:
+        except PERMANENT:
             raise
         except PollError as error:
             failures += 1
@@ -258,7 +258,7 @@ def _unit(account: Account, fetched: Fetched, given: int | None) -> int:
             f"account {account.name}: the unit of the daily values is unclear: by the current "
             f"usage it is at best {fit}; give it with --unit, such as 1MB"
         )
-    _say(f"Account {account.name}: the daily values are in {fit}")
+    _print(f"Account {account.name}: the daily values are in {fit}")
     return UNITS[found.unit]
 
 
