@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from borgbase_exporter import __version__, settings
-from borgbase_exporter.model import COLLECTORS
 from borgbase_exporter.settings import Backfill, Check, Serve, SettingsError, Textfile, readers
 from borgbase_exporter.settings.loading import SETTINGS
 from borgbase_exporter.settings.readers import Address
@@ -139,11 +138,6 @@ def test_json_is_a_format() -> None:
     assert faults("check", "--json", "--format=nagios", **TOKEN) == (
         "--json, --format: given 2 times, with different values",
     )
-
-
-@pytest.mark.parametrize("form", ["text", "json", "nagios", "checkmk"])
-def test_formats_of_check(form: str) -> None:
-    assert check(BORGBASE_FORMAT=form, **TOKEN).format == form
 
 
 def test_a_check_of_a_running_exporter_needs_no_token_and_keeps_its_password() -> None:
@@ -410,13 +404,6 @@ def test_help_shows_what_the_command_takes(
     expected = [flag for flag in SETTINGS[command] if flag.startswith("--")]
     assert sorted(re.findall(r"^  (--\S+)", text, re.MULTILINE)) == sorted(expected)
     assert all(f"${SETTINGS[command][flag].variable}" in text for flag in expected)
-
-
-def test_every_collector_has_a_switch(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        settings.load(["--help"], {})
-    text = capsys.readouterr().out
-    assert all(f"--collector.{name} " in text for name in COLLECTORS)
 
 
 @pytest.mark.parametrize("flag", ["-V", "--version"])
