@@ -44,74 +44,50 @@ class PollError(Exception):
 
 
 class ConnectError(PollError):
-    """The API could not be reached, or the connection broke."""
-
     reason = "connect"
 
 
 class TLSError(PollError):
-    """No trusted, encrypted connection could be made."""
-
     reason = "tls"
 
 
 class DeadlineError(PollError):
-    """The answer was not complete in time."""
-
     reason = "timeout"
 
 
 class HTTPStatusError(PollError):
-    """The API answered with an error status and no GraphQL."""
-
     reason = "http_status"
 
 
 class RedirectError(PollError):
-    """The API answered with a redirect; following it would send the token to another host."""
-
     reason = "redirect"
 
 
 class TooLargeError(PollError):
-    """The answer is larger than --api.max-response."""
-
     reason = "too_large"
 
 
 class NotJSONError(PollError):
-    """The answer is not JSON."""
-
     reason = "not_json"
 
 
 class GraphQLError(PollError):
-    """The API reported errors, or its answer does not have the shape of a GraphQL answer."""
-
     reason = "graphql"
 
 
 class UnknownFieldError(GraphQLError):
-    """The API no longer has what even the smallest useful query needs."""
-
     reason = "schema"
 
 
 class AuthError(PollError):
-    """The token is invalid, expired or not allowed to run this query."""
-
     reason = "auth"
 
 
 class TokenError(PollError):
-    """The token is missing, empty or cannot be read."""
-
     reason = "token"
 
 
 class InternalError(PollError):
-    """A defect of the exporter."""
-
     reason = "internal"
 
 
