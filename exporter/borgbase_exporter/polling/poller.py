@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from borgbase_exporter.api.areas import Area, Collected
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.errors import REASONS, InternalError, PollError, TokenError
-from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure, RepoList
+from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure
 from borgbase_exporter.text import count, span
 from borgbase_exporter.tokens import TokenSource, expiration
 
@@ -165,53 +165,46 @@ class Poller:
         return max(delay, min(asked, interval))
 
     def _log_changes(self, before: AccountStatus, after: AccountStatus) -> None:
-        """Log each failure when it begins and when it ends, not every time, a line per cause."""
+        """Log what begins and what ends, not every time; failures of one cause are one line."""
         begun: dict[Failure, list[str]] = {}
         recovered = []
         for name, now in after.collectors.items():
             earlier = before.collectors[name]
-            extra = self._extra | {"collector": name}
             if now.failure and now.failure != earlier.failure:
                 begun.setdefault(now.failure, []).append(name)
             elif earlier.failure and not now.failure:
                 recovered.append(name)
-            if now.gaps - earlier.gaps:
-                fields = ", ".join(sorted(now.gaps - earlier.gaps))
-                log.warning("the API no longer has %s", fields, extra=extra)
-            if now.skipped and now.skipped != earlier.skipped:
-                log.warning("%d entries cannot be read", now.skipped, extra=extra)
-            if now.fields_skipped and now.fields_skipped != earlier.fields_skipped:
-                log.warning("%d fields cannot be read", now.fields_skipped, extra=extra)
-        retry = f"in {span(self.delay)}"
+            for words in _news(earlier, now):
+                log.warning("%s", words, extra=self._extra | {"collector": name})
+        next_poll = {"next_poll": f"in {span(self.delay)}"}
         for failure, names in begun.items():
-            extra = {"collector": ",".join(names), "reason": failure.reason, "next_poll": retry}
-            log.warning("%s", failure.message, extra=self._extra | extra)
+            extra = {"collector": ",".join(names), "reason": failure.reason}
+            log.warning("%s", failure.message, extra=self._extra | extra | next_poll)
         if recovered:
             log.info("works again", extra=self._extra | {"collector": ",".join(recovered)})
         permission = after.token_permission
         if permission not in {None, "read_only", before.token_permission}:
             log.warning("the token is %s; a read-only one is enough", permission, extra=self._extra)
-        self._log_summary(after)
-
-    def _log_summary(self, status: AccountStatus) -> None:
-        repos = status.snapshot.repos
-        found = count(len(repos.repos), "repo") if isinstance(repos, RepoList) else "no repo list"
-        if status.polls == 1 and all(c.success for c in status.collectors.values()):
+        repos = after.snapshot.repos
+        found = count(len(repos.repos), "repo") if repos else "no repo list"
+        if after.polls == 1 and not begun:
             log.info("the first poll succeeded: %s", found, extra=self._extra)
-        log.debug(
-            "polled",
-            extra=self._extra
-            | {
-                "up": status.up,
-                "found": found,
-                "seconds": f"{status.duration or 0:.3f}",
-                "next_poll": f"in {span(self.delay)}",
-            },
-        )
+        seconds = {"up": after.up, "found": found, "seconds": f"{after.duration or 0:.3f}"}
+        log.debug("polled", extra=self._extra | seconds | next_poll)
 
     @property
-    def _extra(self) -> dict[str, str | bool]:
+    def _extra(self) -> dict[str, object]:
         return {"account": self.status.name}
+
+
+def _news(before: CollectorStatus, now: CollectorStatus) -> Iterator[str]:
+    """Yield in words what has changed for a collector, apart from failures."""
+    if gone := now.gaps - before.gaps:
+        yield f"the API no longer has {', '.join(sorted(gone))}"
+    if now.skipped not in {0, before.skipped}:
+        yield f"{now.skipped} entries cannot be read"
+    if now.fields_skipped not in {0, before.fields_skipped}:
+        yield f"{now.fields_skipped} fields cannot be read"
 
 
 def _known_missing(status: CollectorStatus, now: float) -> frozenset[str]:
