@@ -224,7 +224,7 @@ def test_the_error_lists_faults_and_likely_causes() -> None:
     with pytest.raises(SettingsError) as caught:
         settings.load(["check", "--log.level=x"], {"BORGBASE_TOKENFILE": CANARY})
     assert str(caught.value).splitlines() == [
-        "borgbase-exporter: 2 faults in the configuration",
+        "borgbase-exporter: 2 errors in the configuration",
         '  --log.level: "x" is none of debug, info, warning, error',
         "  no token: set BORGBASE_TOKEN, BORGBASE_TOKEN_FILE (--token.file) or BORGBASE_TOKEN_DIR "
         "(--token.dir); to try it without one: --demo",

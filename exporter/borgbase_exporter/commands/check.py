@@ -27,7 +27,7 @@ from borgbase_exporter import __version__
 from borgbase_exporter.api import history
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
-from borgbase_exporter.commands.main import PROGRAM, make_poller
+from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.commands.oneshot import INTERRUPTED, at_once, interruptible, replacing
 from borgbase_exporter.errors import InternalError, PollError, TokenError
 from borgbase_exporter.findings import plugins, shape, terminal
@@ -37,7 +37,7 @@ from borgbase_exporter.findings.problems import ADVICE, Problem
 from borgbase_exporter.findings.report import Extra, Report
 from borgbase_exporter.metrics.samples import calibrate
 from borgbase_exporter.model import AccountStatus, RepoList
-from borgbase_exporter.settings import Check
+from borgbase_exporter.settings import PROGRAM, Check
 from borgbase_exporter.tokens import AccountTokens, TokenFile, TokenFolder, TokenSource
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,18 @@ from borgbase_exporter.api.client import Client
 from borgbase_exporter.logs import Log
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller, Schedule
-from borgbase_exporter.settings import Backfill, Check, Serve, SettingsError, Textfile
+from borgbase_exporter.settings import (
+    PROGRAM,
+    Backfill,
+    Check,
+    Command,
+    Serve,
+    SettingsError,
+    Textfile,
+)
 from borgbase_exporter.tokens import GivenToken, OneToken, TokenSource
 
 log = logging.getLogger(__name__)
-
-PROGRAM = "borgbase-exporter"
-Settings = Serve | Check | Textfile | Backfill
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -28,7 +33,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         given = settings.load(arguments, environment)
     except SettingsError as error:
-        print_faults(error)
+        print(error, file=sys.stderr)  # noqa: T201  # for a person
         return 2
     for_people = isinstance(given, Check | Backfill)
     written = Log("error" if for_people else given.log.level, given.log.format)
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         written.flush()
 
 
-def _run(given: Settings) -> int:
+def _run(given: Command) -> int:
     # Each command is imported when it runs: nobody else waits for what it needs.
     match given:
         case Serve():
@@ -65,18 +70,8 @@ def _run(given: Settings) -> int:
             return backfill(given)
 
 
-def print_faults(error: SettingsError) -> None:
-    """Print all that is wrong with the configuration."""
-    count = len(error.faults)
-    title = "1 error" if count == 1 else f"{count} errors"
-    lines = [f"{PROGRAM}: {title} in the configuration", *(f"  {f}" for f in error.faults)]
-    if error.warnings:
-        lines += ["This may be the cause:", *(f"  {warning}" for warning in error.warnings)]
-    print(*lines, f"See {PROGRAM} --help.", sep="\n", file=sys.stderr)  # noqa: T201  # for a person
-
-
 @contextlib.contextmanager
-def simulated(given: Settings) -> Iterator[Settings]:
+def simulated(given: Command) -> Iterator[Command]:
     """With --demo, start the simulated account and return settings that use it."""
     if not given.demo:
         yield given
@@ -94,7 +89,7 @@ def simulated(given: Settings) -> Iterator[Settings]:
         )
 
 
-def make_poller(given: Settings, account: str, source: TokenSource) -> Poller:
+def make_poller(given: Command, account: str, source: TokenSource) -> Poller:
     """Return the poller of an account."""
     serving = isinstance(given, Serve)
     return Poller(

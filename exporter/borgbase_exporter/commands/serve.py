@@ -25,8 +25,6 @@ from borgbase_exporter.web.server import Server
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 0.8
-"""How long the answers under way may take after SIGTERM."""
 SWITCH_SECONDS = 0.0002
 """How long a thread that computes may keep the interpreter from others: a large answer takes it a
 dozen times, and a poll that is being decoded and rendered would keep it for 5 ms each time."""
@@ -99,8 +97,7 @@ async def _serve(settings: Serve) -> int:
         log.info("stopping")
         notify("STOPPING=1")
         exporter.accounts.stop()
-        server.stop()
-        await asyncio.wait([serving], timeout=STOP_SECONDS)
+        await server.stop()
         return 0
     log.error("a task of the exporter has ended by itself", exc_info=ended[0].exception())
     return 1

@@ -53,7 +53,7 @@ class SettingsError(Exception):
     """
 
     def __init__(self, faults: Sequence[str], warnings: Sequence[str] = ()) -> None:
-        title = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        title = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
         lines = [f"{PROGRAM}: {title} in the configuration", *(f"  {f}" for f in faults)]
         if warnings:
             lines += ["Possible causes:", *(f"  {warning}" for warning in warnings)]
