@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from borgbase_exporter.errors import PollError
+from borgbase_exporter import errors
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES, Metric
 from borgbase_exporter.settings.loading import ALL, SETTINGS
 from borgbase_exporter.settings.options import COMMANDS
@@ -61,14 +62,13 @@ def metric_table(rows: Iterable[Metric[Any]]) -> str:
 
 
 def reasons() -> str:
-    """Return the table of reasons of failed polls."""
-    return table(("reason", "meaning"), sorted(_reasons(PollError)))
-
-
-def _reasons(kind: type[PollError]) -> Iterator[tuple[str, str]]:
-    for child in kind.__subclasses__():
-        yield f"`{child.reason}`", (child.__doc__ or "").partition("\n")[0]
-        yield from _reasons(child)
+    """Return the table of reasons of failed polls, from the drawing of the tree of errors."""
+    drawn = dict(re.findall(r"\w+Error +(\w+) +(.+)", errors.__doc__ or ""))
+    rows = [
+        (f"`{reason}`", drawn[reason].replace("…", "the API answered with errors"))
+        for reason in sorted(errors.REASONS)
+    ]
+    return table(("reason", "meaning"), rows)
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
