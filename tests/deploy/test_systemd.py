@@ -227,5 +227,6 @@ def test_the_file_is_written_under_the_units_filters(tmp_path: Path, credentials
         command = confined(TEXTFILE, [*EXPORTER, *rest, str(file)])
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert not re.search("level=(warn|error)", done.stderr)
     assert 'borgbase_account_repos{account="default"} ' in file.read_text("utf-8")
