@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, sync_playwright
 
-from borgbase_exporter.exposition import Renderer
-from borgbase_exporter.web.app import App, Health
+from borgbase_exporter.settings import Serve, load
+from borgbase_exporter.web.app import App
 from borgbase_exporter.web.page import StatusPage
 from borgbase_exporter.web.server import Server
-from borgbase_exporter.webconfig import TLS
 from tests.facts import NOW
 from tests.programs import require, settings
-from tests.web.casts import MAX_AGE, Accounts, Stage
+from tests.web.casts import Accounts, Stage
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -32,38 +33,55 @@ Visit = Callable[..., Page]
 
 
 class Site(Stage):
-    """The pages of an exporter whose accounts a test decides."""
+    """The pages of an exporter whose accounts a test decides, served by a thread."""
 
     def __init__(
-        self,
-        accounts: Accounts,
-        tls: TLS | None = None,
-        clock: Callable[[], float] = lambda: NOW,
+        self, accounts: Accounts, *flags: str, clock: Callable[[], float] = lambda: NOW
     ) -> None:
         super().__init__(accounts)
-        pages = Renderer(MAX_AGE).render(accounts, clock())
-        well = Health(ok=True, words="OK")
-        page = StatusPage(lambda: self.view, lambda: (), "/metrics", MAX_AGE, clock=clock)
-        self.app = App(lambda: pages, lambda: well, lambda: well, "/metrics", status_page=page)
-        self.server = Server(self.app, [("127.0.0.1", 0)], tls)
-        port = self.server.addresses[0][1]
-        self.url = f"https://localhost:{port}/" if tls else f"http://127.0.0.1:{port}/"
+        arguments = ["--web.listen-address", "127.0.0.1:0", *flags]
+        serve = load(arguments, {"BORGBASE_TOKEN": "x.y.z"})
+        assert isinstance(serve, Serve)
+        self._web, self._page = serve.web, StatusPage(self, serve, clock=clock)
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+
+    async def _run(self) -> None:
+        try:
+            self._server = Server(App(self, self._web, self._page), self._web)
+        finally:
+            self._ready.set()
+        await self._server.serve()
+
+    def start(self) -> None:
+        """Serve in the background."""
+        self._thread.start()
+        self._ready.wait()
+        scheme, port = "https" if self._web.config.tls else "http", self._server.addresses[0]
+        self.url = f"{scheme}://localhost:{port.rpartition(':')[2]}/"
+
+    def stop(self) -> None:
+        """Stop serving."""
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop)
+        self._thread.join()
+        self._loop.close()
 
 
 @pytest.fixture
 def site() -> Iterator[Callable[..., Site]]:
-    """Give a function that serves accounts."""
+    """Return a function that serves accounts."""
     made: list[Site] = []
 
-    def serve(accounts: Accounts, tls: TLS | None = None) -> Site:
-        one = Site(accounts, tls)
+    def serve(accounts: Accounts, *flags: str) -> Site:
+        one = Site(accounts, *flags)
         made.append(one)
-        one.server.start()
+        one.start()
         return one
 
     yield serve
     for one in made:
-        one.server.stop()
+        one.stop()
 
 
 def launched(playwright: Playwright, program: Path, *more: str) -> Browser:
@@ -84,10 +102,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, site: object) -> Iterator[Visit]:
-    """Give a function that opens a site; complaints and requests to elsewhere fail the test,
+    """Return a function that opens a site.
 
-    but for the complaint that is `expected`.
-
+    Complaints of the browser, but for the `expected` one, and requests to elsewhere fail the test.
     It comes after `site`, and so goes before it: a server that stops waits for its readers.
     """
     complaints: list[str] = []
@@ -103,7 +120,7 @@ def visit(browser: Browser, site: object) -> Iterator[Visit]:
         complaints.append(dialog.message)
         dialog.dismiss()
 
-    def open_(place: Site, *, expected: str = "", **options: Any) -> Page:
+    def open_(place: Site, *, expected: str = "", query: str = "", **options: Any) -> Page:
         sites.append(place.url)
         expectations.append(expected)
         context = browser.new_context(**options)
@@ -113,7 +130,7 @@ def visit(browser: Browser, site: object) -> Iterator[Visit]:
         page.on("console", said)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", warned)
-        page.goto(place.url)
+        page.goto(f"{place.url}{query}")
         return page
 
     yield open_

@@ -10,14 +10,14 @@ import itertools
 import sys
 from pathlib import Path
 
+from borgbase_exporter.collectors import COLLECTORS
+from borgbase_exporter.credentials import GivenToken
+from borgbase_exporter.poller import Poller, Schedule
+from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
 from playwright.sync_api import sync_playwright
 
 from borgbase_exporter.api.client import connect
-from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.credentials import GivenToken
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.poller import Poller, Schedule
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
 from tests.browser.conftest import Site, launched
 from tests.lab.bench import endpoint
 from tests.programs import UnavailableError, program

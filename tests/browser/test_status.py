@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import bcrypt
 import pytest
+from borgbase_exporter.webconfig import TLS, WebConfig
 from playwright.sync_api import Page, expect
 
-from borgbase_exporter.webconfig import TLS, WebConfig
 from tests.browser.conftest import Site, Visit
 from tests.web.casts import (
     FULL,

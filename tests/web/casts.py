@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from borgbase_exporter.metrics.exposition import Pages
 from borgbase_exporter.model import (
     AccountStatus,
     CollectorStatus,
@@ -24,6 +25,7 @@ Accounts = dict[str, AccountStatus]
 class View:
     accounts: Accounts
     revision: int = 0
+    pages: Pages = field(default_factory=dict)
 
 
 class Stage:
