@@ -73,7 +73,7 @@ class Rig:
     def __post_init__(self) -> None:
         self.answers: dict[str, Outcome] = {"repos": good(REPO_LIST), "ssh_keys": good(KEY_LIST)}
         self.poller = Poller(
-            AccountStatus("default", {}),
+            AccountStatus("default", {}, interval=INTERVAL),
             self.source,
             None,  # type: ignore[arg-type]  # the scripted areas do not look at the client
             [self.scripted(name) for name in self.names],

@@ -35,8 +35,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for a person
         return 2
+    # `check` and `backfill` print what a person needs to know.
     for_people = isinstance(given, Check | Backfill)
-    written = Log("error" if for_people else given.log.level, given.log.format)
+    quiet = "error" if for_people else "warning"
+    written = Log(given.log.level if isinstance(given, Serve) else quiet, given.log.format)
     for warning in given.warnings:
         if for_people:
             print(f"{PROGRAM}: {warning}", file=sys.stderr)  # noqa: T201  # for a person

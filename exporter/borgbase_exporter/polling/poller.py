@@ -176,7 +176,7 @@ class Poller:
                 recovered.append(name)
             for words in _news(earlier, now):
                 log.warning("%s", words, extra=self._extra | {"collector": name})
-        next_poll = {"next_poll": f"in {span(self.delay)}"}
+        next_poll = {"next_poll": f"in {span(self.delay)}"} if after.interval else {}
         for failure, names in begun.items():
             extra = {"collector": ",".join(names), "reason": failure.reason}
             log.warning("%s", failure.message, extra=self._extra | extra | next_poll)
