@@ -13,16 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from borgbase_exporter import __version__, settings
+from borgbase_exporter import settings
 from tests.end_to_end.processes import ANYWHERE, ROOT, environment, started, until
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 USER = 65532
 DEFAULT_PORT = 10133
 
@@ -108,20 +106,6 @@ def test_it_runs_as_a_user_without_rights_and_on_the_default_port() -> None:
     assert _final("USER") == f"{USER}:{USER}"
     assert json.loads(_final("ENTRYPOINT")) == ["python3", "-m", "borgbase_exporter"]
     assert _every("CMD") == []
-
-
-def test_the_labels_say_what_it_is() -> None:
-    labels = {
-        "title": PROJECT["name"],
-        "description": PROJECT["description"],
-        "version": __version__,
-        "revision": "${REVISION}",
-        "source": PROJECT["urls"]["Source"],
-        "documentation": f"{PROJECT['urls']['Source']}/blob/main/docs/container.md",
-        "licenses": PROJECT["license"],
-    }
-    expected = {f"org.opencontainers.image.{name}": value for name, value in labels.items()}
-    assert _settings("LABEL") == expected
 
 
 def test_the_context_is_what_is_copied_and_no_more() -> None:

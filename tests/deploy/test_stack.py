@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.stack import main
 from tests.end_to_end.processes import ROOT, ask, environment, until
 from tests.programs import require
 
@@ -105,20 +104,6 @@ def assert_links_work(summary: str, prometheus: str) -> None:
     if not look.startswith("http"):
         done = subprocess.run(shlex.split(look), check=True, capture_output=True, text=True)
         assert done.stdout.startswith("Alertname ")
-
-
-def test_without_programs_it_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get either
-    monkeypatch.setattr("tests.programs.CACHE", tmp_path / "programs")
-    monkeypatch.setattr("tests.programs._unpacked", lambda _: "no apt-get")
-
-    assert main(["--demo", f"--data={tmp_path}"]) == 1
-
-    text = capsys.readouterr().out
-    assert text.startswith("stack: Debian's package prometheus cannot be fetched: no apt-get")
-    assert "or use the Compose stack: docs/container.md\n" in text
 
 
 def test_a_port_in_use_is_named_before_anything_starts(

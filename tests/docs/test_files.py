@@ -25,8 +25,8 @@ METRICS = {BUILD.name, *(metric.name for scope in SCOPES for metric in scope.met
 HASH = "$2b$04$qG8AR.n2uqpjL5KRRQu5VejW9.Ss3P6C19vgJ4QKpnrzZByImVuhq"
 
 
-def of(language: str) -> list[Any]:
-    return [pytest.param(b, id=str(b)) for b in BLOCKS if b.language == language]
+def of(*languages: str) -> list[Any]:
+    return [pytest.param(b, id=str(b)) for b in BLOCKS if b.language in languages]
 
 
 def accepted(*command: str | Path) -> None:
@@ -35,16 +35,17 @@ def accepted(*command: str | Path) -> None:
         pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
 
 
-@pytest.mark.parametrize("block", of("json"))
-def test_json_is_valid(block: Block) -> None:
-    assert json.loads(block.text)
-
-
-@pytest.mark.parametrize("block", of("ini"))
-def test_ini_is_valid(block: Block) -> None:
+def _ini(text: str) -> None:
     parser = configparser.RawConfigParser(strict=False, delimiters="=", interpolation=None)
-    parser.read_string(block.text)
-    assert parser.sections()
+    parser.read_string(text)
+
+
+PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "ini": _ini}
+
+
+@pytest.mark.parametrize("block", of(*PARSERS))
+def test_files_are_valid(block: Block) -> None:
+    PARSERS[block.language](block.text)
 
 
 def test_queries_are_valid_and_name_what_exists(tmp_path: Path) -> None:
