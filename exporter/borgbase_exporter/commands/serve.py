@@ -62,7 +62,10 @@ class Exporter:
 
 def run(settings: Serve) -> int:
     """Poll and serve until a signal ends it; return the exit status."""
-    return asyncio.run(_serve(settings))
+    try:
+        return asyncio.run(_serve(settings))
+    finally:  # the loop has removed its handlers; a second SIGTERM must not change the status
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 async def _serve(settings: Serve) -> int:
