@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import gzip
-from collections.abc import Mapping
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
-from borgbase_exporter.exposition import OPENMETRICS, TEXT, Format, Renderer
-from borgbase_exporter.web.app import App, Health, Response, accepts_gzip, negotiated
-from tests.facts import NOW, status
+from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Format
+from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.settings.webfile import RateLimit, WebConfig
+from borgbase_exporter.web.app import App, Request, Response
+from tests.facts import status
+from tests.web.serving import Source, web
 
 PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
@@ -16,27 +23,22 @@ PROMETHEUS_ACCEPT = (
     "escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
 BROWSER_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+PATHS = ["/metrics", "/status.json", "/-/well", "/-/healthy", "/-/ready"]
 
 
-def app(*, healthy: bool = True, ready: bool = True) -> App:
-    pages = Renderer(3600).render({"default": status()}, NOW + 1)
-    return App(
-        lambda: pages,
-        lambda: Health(healthy, "OK" if healthy else "stuck"),
-        lambda: Health(ready, "OK" if ready else "not yet"),
-        "/metrics",
-    )
-
-
-def get(path: str, method: str = "GET", **headers: str) -> Response:
+def get(
+    path: str, method: str = "GET", *, app: App | None = None, query: str = "", **headers: str
+) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return at_once(app(), method, path, named)
+    asked = Request(method, path, query, named)
+    return asyncio.run((app or App(Source(), web())).respond(asked))
 
 
-def at_once(app: App, method: str, path: str, headers: Mapping[str, str]) -> Response:
-    response = app.respond(method, path, headers)
-    assert isinstance(response, Response)
-    return response
+def statuses(app: App, requests: Sequence[Request]) -> list[int]:
+    async def ask() -> list[int]:
+        return [(await app.respond(request)).status for request in requests]
+
+    return asyncio.run(ask())
 
 
 def test_metrics_as_text() -> None:
@@ -53,6 +55,16 @@ def test_metrics_as_openmetrics_and_compressed_for_prometheus() -> None:
     assert response.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert response.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(b"".join(response.body)).endswith(b"# EOF\n")
+
+
+def test_metrics_are_those_of_a_view_without_expired_values() -> None:
+    class Expiring(Source):
+        async def view(self) -> Any:
+            self.accounts = {}
+            return self.latest
+
+    response = get("/metrics", app=App(Expiring(), web()))
+    assert b'account="default"' not in b"".join(response.body)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +85,7 @@ def test_metrics_as_openmetrics_and_compressed_for_prometheus() -> None:
     ],
 )
 def test_content_negotiation(accept: str, expected: Format) -> None:
-    assert negotiated(accept) is expected
+    assert Request("GET", "/", headers={"accept": accept}).format() is expected
 
 
 @pytest.mark.parametrize(
@@ -91,7 +103,7 @@ def test_content_negotiation(accept: str, expected: Format) -> None:
     ],
 )
 def test_compression_is_negotiated(accept: str, *, expected: bool) -> None:
-    assert accepts_gzip(accept) is expected
+    assert Request("GET", "/", headers={"accept-encoding": accept}).accepts_gzip() is expected
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "//", "/../etc/passwd", ""])
@@ -99,7 +111,7 @@ def test_other_paths_are_not_found(path: str) -> None:
     assert get(path).status == HTTPStatus.NOT_FOUND
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/", *PATHS])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "FOO"])
 def test_other_methods_are_not_allowed(path: str, method: str) -> None:
     response = get(path, method)
@@ -107,18 +119,100 @@ def test_other_methods_are_not_allowed(path: str, method: str) -> None:
     assert response.headers["Allow"] == "GET, HEAD"
 
 
-def test_the_landing_page_links_to_the_rest_and_fetches_nothing() -> None:
-    response = get("/")
-    page = b"".join(response.body).decode()
-    assert response.content_type.startswith("text/html")
-    for path in ("/metrics", "/-/healthy", "/-/ready"):
-        assert f'href="{path}"' in page
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+def test_without_a_status_page_the_root_names_the_metrics_path() -> None:
+    response = get("/", app=App(Source(), web(telemetry_path="/here")))
+    assert response.status == HTTPStatus.NOT_FOUND
+    assert response.body == (b"the metrics are at /here\n",)
 
 
-def test_probes_tell_in_words_what_is_wrong() -> None:
-    well, unwell = app(), app(healthy=False, ready=False)
-    for path, words in (("/-/healthy", b"stuck\n"), ("/-/ready", b"not yet\n")):
-        assert at_once(well, "GET", path, {}).status == HTTPStatus.OK
-        response = at_once(unwell, "GET", path, {})
-        assert (response.status, response.body) == (HTTPStatus.SERVICE_UNAVAILABLE, (words,))
+def test_health_reports_the_exporters_own_troubles() -> None:
+    assert get("/-/healthy").status == HTTPStatus.OK
+    response = get("/-/healthy", app=App(Source(problems=["stuck", "broken"]), web()))
+    assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
+    assert response.body == (b"stuck\nbroken\n",)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "expected"),
+    [
+        ([], HTTPStatus.SERVICE_UNAVAILABLE),
+        ([status("a")], HTTPStatus.OK),
+        ([status("a"), AccountStatus("b", {})], HTTPStatus.SERVICE_UNAVAILABLE),
+        ([status("a"), replace(AccountStatus("b", {}), polls=1)], HTTPStatus.OK),
+    ],
+)
+def test_it_is_ready_once_every_account_was_polled(
+    accounts: list[AccountStatus], expected: HTTPStatus
+) -> None:
+    source = Source({account.name: account for account in accounts})
+    assert get("/-/ready", app=App(source, web())).status == expected
+
+
+def test_the_report_as_json() -> None:
+    response = get("/status.json", app=App(Source(problems=["stuck"]), web()))
+    assert response.content_type == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    report = json.loads(b"".join(response.body))
+    assert [account["name"] for account in report["accounts"]] == ["default"]
+    assert [problem["what"] for problem in report["problems"]] == ["stuck"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", 503),
+        ("account=default&severity=warning", 503),
+        ("account=nobody", 404),
+        ("severity=grave", 400),
+        ("acount=default", 400),
+        ("account=default&account=other", 400),
+    ],
+)
+def test_monitors_ask_whether_an_account_is_well(query: str, expected: int) -> None:
+    troubled = Source({"default": replace(status(), token_problem="missing")}, ["stuck"])
+    assert get("/-/well", app=App(troubled, web()), query=query).status == expected
+
+
+def test_probes_need_no_password_where_that_is_configured() -> None:
+    config = WebConfig(None, {"anna": b"$2b$04$" + b"." * 53})
+    app = App(Source(), web(config, open_probes=True))
+    paths = ["/-/healthy", "/-/ready", "/-/well", "/metrics", "/"]
+    found = statuses(app, [Request("GET", path) for path in paths])
+    assert found == [200, 200, 401, 401, 401]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("exporter.example.org", 200),
+        ("EXPORTER.example.org.:10133", 200),
+        ("localhost:10133", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:10133", 200),
+        ("evil.example.com", 421),
+        ("exporter.example.org.evil.example.com", 421),
+        ("127.0.0.1.evil.example.com", 421),
+        ("[nonsense", 421),
+        ("", 421),
+    ],
+)
+def test_host_names_can_be_limited_against_rebinding(host: str, expected: int) -> None:
+    app = App(Source(), web(allowed_hosts=("exporter.example.org",)))
+    assert get("/metrics", app=app, host=host).status == expected
+    assert get("/metrics", host=host).status == HTTPStatus.OK
+
+
+def test_requests_beyond_the_rate_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: moment[0])
+    app = App(Source(), web(WebConfig(rate_limit=RateLimit("10s", 2))))
+    request = Request("GET", "/-/ready")
+    assert statuses(app, [request] * 3) == [200, 200, 429]
+    moment[0] += 10
+    assert statuses(app, [request] * 2) == [200, 429]
+    app.configure(WebConfig())
+    assert statuses(app, [request] * 3) == [200] * 3
+
+
+def test_headers_that_are_too_large() -> None:
+    assert get("/metrics", x="y" * 20_000).status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

@@ -94,7 +94,7 @@ class StalledReaders:
 
     def sweep(self, connections: Iterable[Connection]) -> None:
         """Count what the kernel holds too; to be called each second."""
-        stalled = sorted((c for c in connections if c.stalls()), key=lambda c: -c.stalled)
+        stalled = sorted((c for c in connections if c.stalls()), key=lambda c: (-c.stalled, c.ends))
         total = sum(connection.unread for connection in stalled)
         for connection in stalled:
             if total <= MAX_HELD:
@@ -160,6 +160,11 @@ class Connection(H11Protocol):
         self._timer.cancel()
         if not self.transport.is_closing():
             self._timer = self.loop.call_later(seconds, self.drop)
+
+    @property
+    def ends(self) -> float:
+        """When it is dropped unless it makes its next step, by the loop's clock."""
+        return self._timer.when()
 
     def drop(self) -> None:
         """End the connection, and have the kernel forget what it holds for the reader."""

@@ -1,0 +1,152 @@
+"""The server in a thread of its own, on loopback, and what clients do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import socket
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Page, Pages, Renderer
+from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.settings import Web
+from borgbase_exporter.settings.readers import Address
+from borgbase_exporter.settings.webfile import TLS, WebConfig
+from borgbase_exporter.web.app import App
+from borgbase_exporter.web.server import Server
+from tests.facts import status
+from tests.web.conftest import Certificates
+
+PATIENCE = 20.0
+"""Seconds after which an answer that should have come counts as missing."""
+BIG = b"x" * 12_000_000
+HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
+
+
+@dataclass
+class View:
+    """What is known."""
+
+    accounts: Mapping[str, AccountStatus]
+    pages: Pages
+    revision: int = 1
+
+
+@dataclass
+class Source:
+    """Where the content comes from: one account, by default."""
+
+    accounts: dict[str, AccountStatus] = field(default_factory=lambda: {"default": status()})
+    problems: list[str] = field(default_factory=list)
+    pages: Pages | None = None
+
+    @property
+    def latest(self) -> View:
+        return View(self.accounts, self.pages or Renderer().render(self.accounts))
+
+    async def view(self) -> View:
+        return self.latest
+
+    def troubles(self) -> list[str]:
+        return self.problems
+
+
+def big_source() -> Source:
+    """A source whose pages are as large as those of ten thousand repos."""
+    pages = {f: Page(f, (BIG,), BIG, zlib.compressobj()) for f in (TEXT, OPENMETRICS)}
+    return Source(pages=pages)
+
+
+def web(config: WebConfig | None = None, **fields: Any) -> Web:
+    """Settings for a port of loopback."""
+    plain = Web(
+        listen_addresses=(Address("127.0.0.1", 0),),
+        telemetry_path="/metrics",
+        config=config or WebConfig(),
+        open_probes=False,
+        status_page=False,
+        allowed_hosts=(),
+        grafana_url=None,
+    )
+    return replace(plain, **fields)
+
+
+class Running:
+    """A server that runs in another thread."""
+
+    def __init__(self, source: Source, settings: Web) -> None:
+        begun: Future[tuple[asyncio.AbstractEventLoop, App, Server]] = Future()
+
+        async def main() -> None:
+            app = App(source, settings)
+            begun.set_result((asyncio.get_running_loop(), app, server := Server(app, settings)))
+            await server.serve()
+
+        self.thread = threading.Thread(target=lambda: asyncio.run(main()))
+        self.thread.start()
+        self.loop, self.app, self.server = begun.result(PATIENCE)
+        host, _, port = self.server.addresses[0].rpartition(":")
+        self.address = (host, int(port))
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(PATIENCE)
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+    def connected(self, receive_buffer: int = 0) -> socket.socket:
+        made = socket.socket()
+        made.settimeout(PATIENCE)
+        if receive_buffer:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            made.connect(self.address)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def get(self, path: str = "/metrics", **headers: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def exchange(self, request: bytes) -> bytes:
+        """Send bytes, and return all that comes back until the server closes."""
+        with self.connected() as connection:
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(request)
+            with contextlib.suppress(ConnectionError):
+                while chunk := connection.recv(65536):
+                    received += chunk
+            return received
+
+
+@contextlib.contextmanager
+def serving(settings: Web | None = None, source: Source | None = None) -> Iterator[Running]:
+    running = Running(source or Source(), settings or web())
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def dropped(connection: socket.socket) -> bool:
+    """Wait until the server ends a connection without an answer."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def tls(certificates: Certificates, **fields: Any) -> TLS:
+    return TLS(cert_file=str(certificates.cert_file), key_file=str(certificates.key_file), **fields)
