@@ -1,4 +1,4 @@
-"""A planted token, and the watch over it: it must never show in what a test or a process says."""
+"""A planted token, which must never appear in the output of a test or a process."""
 
 from collections.abc import Generator
 
@@ -7,18 +7,18 @@ import pytest
 CANARY = "canary.c3VwZXItc2VjcmV0LWRvLW5vdC1sZWFr.token-0123456789abcdef"
 
 TRACES = (CANARY.split(".")[1], "super-secret-do-not-leak", CANARY.split(".")[2])
-"""What gives it away, also in part or decoded."""
+"""What reveals it, also in part or decoded."""
 
 MASK = "[the planted token]"
 
 
 def betrays(text: str) -> bool:
-    """Tell whether the planted token, or a part of it, is in a text."""
+    """Return whether the planted token, or a part of it, is in a text."""
     return any(trace in text for trace in TRACES)
 
 
 def assert_kept_secret(text: str, where: str) -> None:
-    """Fail when the planted token shows in what a process under test has said."""
+    """Fail if the planted token appears in the output of a process under test."""
     __tracebackhide__ = True
     if betrays(text):
         pytest.fail(f"the planted token shows in {where}:\n{masked(text)}")
@@ -38,9 +38,9 @@ def pytest_runtest_makereport(
     """Fail a test whose output, log or failure shows the token, and keep it out of the report."""
     report = yield
     failure = report.longreprtext
-    # The sections of earlier phases come along; those phases have been told off by themselves.
-    said = [(place, text) for place, text in report.sections if place.endswith(report.when)]
-    if places := [p for p, text in (("the failure itself", failure), *said) if betrays(text)]:
+    # The report repeats the sections of earlier phases, which were checked then.
+    output = [(place, text) for place, text in report.sections if place.endswith(report.when)]
+    if places := [p for p, text in (("the failure itself", failure), *output) if betrays(text)]:
         report.outcome = "failed"
         report.longrepr = f"the planted token shows in: {', '.join(places)}\n{masked(failure)}"
     report.sections = [(place, masked(text)) for place, text in report.sections]

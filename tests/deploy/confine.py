@@ -1,7 +1,7 @@
-"""Do to a program what a unit's filters of system calls do to it: `confine.py RULES COMMAND…`.
+"""Run a program under a unit's filters of system calls: `confine.py RULES COMMAND…`.
 
-RULES is JSON: the system calls that are allowed, and the address families. The same calls of the
-same library as systemd's (src/shared/seccomp-util.c), so that no running systemd is needed.
+RULES is JSON: the system calls and address families that are allowed. The filters are made as
+systemd makes them (src/shared/seccomp-util.c), by the same library, without a running systemd.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ class Condition(ctypes.Structure):
 
 
 class Filter:
-    """A filter in the making: what no rule is about gets the default."""
+    """A filter; system calls without a rule get the default."""
 
     def __init__(self, default: int) -> None:
         self._library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
@@ -38,7 +38,7 @@ class Filter:
         self._context = ctypes.c_void_p(self._library.seccomp_init(ctypes.c_uint32(default)))
 
     def add(self, action: int, name: str, *conditions: Condition) -> None:
-        """Add a rule, unless this machine has no such system call."""
+        """Add a rule, if this machine has that system call."""
         number = self._library.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:
             many = (Condition * len(conditions))(*conditions)
@@ -49,7 +49,7 @@ class Filter:
             )
 
     def load(self) -> None:
-        """Put it to work, for good."""
+        """Activate the filter; there is no way back."""
         _check(self._library.seccomp_load(self._context))
 
 
@@ -64,7 +64,7 @@ def _check(result: int) -> None:
 
 
 def confine(calls: list[str], families: list[str]) -> None:
-    """Confine this process and all that it becomes."""
+    """Confine this process and the programs that it starts."""
     _check(ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     denied = Filter(ALLOW)
     known = {getattr(socket, name) for name in families}
@@ -74,7 +74,7 @@ def confine(calls: list[str], families: list[str]) -> None:
     denied.add(refuse(errno.EPERM), "mmap", Condition(2, MASKED_EQUAL, both, both))
     for name in ("mprotect", "pkey_mprotect"):
         denied.add(refuse(errno.EPERM), name, Condition(2, MASKED_EQUAL, PROT_EXEC, PROT_EXEC))
-    denied.add(refuse(errno.ENOSYS), "clone3")  # its flags cannot be looked at
+    denied.add(refuse(errno.ENOSYS), "clone3")  # its flags are behind a pointer
     for name in ("unshare", "setns"):
         denied.add(refuse(errno.EPERM), name)
     denied.load()
@@ -88,4 +88,4 @@ def confine(calls: list[str], families: list[str]) -> None:
 if __name__ == "__main__":
     rules, *command = sys.argv[1:]
     confine(**json.loads(rules))
-    os.execv(command[0], command)  # noqa: S606  # a shell is not what is to be confined
+    os.execv(command[0], command)  # noqa: S606  # without a shell

@@ -1,9 +1,9 @@
-"""A built image does what docs/container.md says of it; for machines that have Docker.
+"""Check that a built image does what docs/container.md says; for machines with Docker.
 
     docker build --tag borgbase-exporter .
     python -m tests.deploy.image borgbase-exporter
 
-Needs the standard library alone. What it exports is the business of tests/smoke.py.
+Needs the standard library alone. What the image serves is checked by tests/smoke.py.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from tests.release import version
 
 PATIENCE = 60.0
-"""Seconds after which waiting for a health check is given up."""
+"""Seconds after which waiting for a health check ends."""
 LARGEST = 100_000_000
 """Bytes of an image with its base, unpacked."""
 USER = "65532"
@@ -25,7 +25,7 @@ HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
 
 def prove(image: str) -> None:
-    """Raise an AssertionError that says what is not as it should be."""
+    """Raise an AssertionError if the image is not as documented."""
     (described,) = json.loads(_docker("image", "inspect", image))
     config, labels = described["Config"], described["Config"]["Labels"]
     assert config["User"] == f"{USER}:{USER}"
@@ -45,11 +45,11 @@ def prove(image: str) -> None:
         assert int(facts["CapEff"], 16) == 0
         refused = _python(name, "open('/tmp/written', 'w')")
         assert "Read-only file system" in refused.stderr, refused
-        assert _stopped(name) == 0, "SIGTERM has not reached it, or it took too long to end"
-        said = _run("logs", name).stderr
-        assert not [word for word in ("warn", "error") if f"level={word}" in said], said
+        assert _stopped(name) == 0, "SIGTERM did not reach it, or it ended too slowly"
+        log = _run("logs", name).stderr
+        assert not [word for word in ("warn", "error") if f"level={word}" in log], log
 
-    # Where its root may be written to, it does not; and where nobody listens, it is not well.
+    # It writes nothing to a writable root; without a listener on the port it is unhealthy.
     with _container(image, serve=("--demo", "--web.listen-address=:10134")) as name:
         assert _health(name) == "unhealthy"
         assert _stopped(name) == 0
@@ -58,7 +58,7 @@ def prove(image: str) -> None:
 
 @contextmanager
 def _container(image: str, *options: str, serve: tuple[str, ...]) -> Iterator[str]:
-    """Run an image in the background, with more frequent checks of its health than it asks for."""
+    """Run an image in the background, with health checks more often than it declares."""
     often = ("--health-interval=1s", "--health-start-period=0s", "--health-retries=5")
     started = _docker("run", "--detach", "--network=none", *often, *options, image, *serve)
     try:
@@ -76,7 +76,7 @@ def _health(name: str) -> str:
 
 
 def _stopped(name: str) -> int:
-    """Stop it by SIGTERM, or by SIGKILL when that was in vain; return its exit status."""
+    """Stop a container by SIGTERM, then SIGKILL; return its exit status."""
     _docker("stop", name)
     return int(_state(name)["ExitCode"])
 

@@ -380,8 +380,8 @@ def test_no_label_of_a_metric_collides_with_the_operators() -> None:
 # Rules and dashboards.
 
 
-def groups(paths: list[Path] = RULES) -> list[Manifest]:
-    return [g for path in paths for g in yaml.safe_load(path.read_text("utf-8"))["groups"]]
+def groups() -> list[Manifest]:
+    return [g for path in RULES for g in yaml.safe_load(path.read_text("utf-8"))["groups"]]
 
 
 def test_the_rules_are_the_files(cases: Cases, tmp_path: Path) -> None:
