@@ -81,7 +81,7 @@ def missing_line(text: str, printed: str) -> str | None:
     lines = iter([" ".join(line.split()) for line in printed.splitlines()])
     skip = False
     for line in re.findall(r"^(?![$>] )(.+)$", text, re.MULTILINE):
-        if line == "…":
+        if line.strip() == "…":
             skip = True
             continue
         wanted = re.compile(".*".join(map(re.escape, " ".join(line.split()).split("…"))))
