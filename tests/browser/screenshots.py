@@ -5,21 +5,20 @@ They show the simulated account with all its troubles, at a moment that is alway
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
 from pathlib import Path
 
-from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.credentials import GivenToken
-from borgbase_exporter.poller import Poller, Schedule
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
 from playwright.sync_api import sync_playwright
 
-from borgbase_exporter.api.client import connect
+from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.client import Client
+from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
 from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.settings import load
+from borgbase_exporter.tokens import GivenToken
 from tests.browser.conftest import Site, launched
-from tests.lab.bench import endpoint
 from tests.programs import UnavailableError, program
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -35,21 +34,19 @@ SHOTS = {  # name: width, repos in sight, colours
 def polled() -> AccountStatus:
     """Poll the simulated account once."""
     account = SimulatedAccount(clock=lambda: MOMENT, start=MOMENT)
-    steps = itertools.count(0.0, 0.4)
+    steps = itertools.count(0.0, 0.02)
     with SimulatedApi([account]) as api:
         poller = Poller(
-            "default",
+            AccountStatus("demo", {}, simulated=True),
             GivenToken("the simulated account", account.token),
-            COLLECTORS,
-            functools.partial(connect, endpoint(api.url), 30.0),
-            lambda _: None,
-            Schedule(900.0, 30.0),
+            Client(load(["--api.url", api.url], {"BORGBASE_TOKEN": account.token}).api),
+            AREAS,
+            Schedule(interval=900.0, timeout=30.0, max_age=21_600.0),
             clock=lambda: MOMENT,
             monotonic=lambda: next(steps),
             jitter=lambda: 1.0,
         )
-        poller.poll()
-    return poller.status
+        return poller.poll()
 
 
 def main() -> None:
@@ -58,8 +55,8 @@ def main() -> None:
         chromium = program("chromium")
     except UnavailableError as fault:
         sys.exit(str(fault))
-    site = Site({"default": polled()}, clock=lambda: MOMENT + LATER)
-    site.server.start()
+    site = Site({"demo": polled()}, clock=lambda: MOMENT + LATER)
+    site.start()
     with sync_playwright() as playwright:
         # Their coloured fringes take space.
         browser = launched(playwright, chromium, "--disable-lcd-text")
@@ -77,7 +74,7 @@ def main() -> None:
                 clip={"x": 0, "y": 0, "width": width, "height": height},
             )
         browser.close()
-    site.server.stop()
+    site.stop()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ MORE_LOOKS = {"phone, dark": (360, "dark"), "desktop, light": (1280, "light")}
 SHOWN: dict[str, Callable[[], Accounts]] = {
     **{name: lambda name=name: STATES[name] for name in STATES},  # type: ignore[misc]
     "12 repos": lambda: many(1, 12),
-    "500 repos": lambda: many(1, 500),
+    "40 repos": lambda: many(1, 40),
     "3 accounts": lambda: many(3, 4),
     "30 accounts": lambda: many(30, 2),
 }

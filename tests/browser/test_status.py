@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import bcrypt
 import pytest
-from borgbase_exporter.webconfig import TLS, WebConfig
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site, Visit
@@ -97,12 +98,12 @@ def test_search(visit: Visit, work: Site) -> None:
     expect(matches).to_have_text("0 of 7 repos")
     assert names(page) == []
     expect(page.get_by_role("table")).to_be_hidden()
-    expect(page.get_by_text("No repo matches the search.")).to_be_visible()
+    expect(page.get_by_text("No repo matches.")).to_be_visible()
     search.fill("")
     expect(matches).to_have_text("")
     assert len(names(page)) == 7
     expect(page.get_by_role("table")).to_be_visible()
-    expect(page.get_by_text("No repo matches the search.")).to_be_hidden()
+    expect(page.get_by_text("No repo matches.")).to_be_hidden()
 
 
 def test_letters_with_accents_are_found_without(visit: Visit, site: Serve) -> None:
@@ -146,29 +147,34 @@ def test_sorting_keeps_the_search(visit: Visit, work: Site) -> None:
     assert names(page) == ["fine", "full", "late", "silent", "unused"]
 
 
+def unfolded(page: Page) -> list[str]:
+    """Return the accounts that are unfolded."""
+    found: list[str] = page.locator("details[open] h3").all_inner_texts()
+    return found
+
+
 def test_a_refresh_keeps_search_order_and_focus(visit: Visit, work: Site) -> None:
     page = visit(work)
     search = page.get_by_role("searchbox")
     page.get_by_role("button", name="Repo", exact=True).click()
     search.fill("work")
     expect(page.get_by_role("status")).to_have_text("5 of 7 repos")
-    summary = page.locator("summary", has_text="home")
-    summary.click()  # folds it
     work.accounts = cast(failing("home"), with_repos(well("work"), repo("b"), repo("a")), well("x"))
     search.focus()
     refreshed(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("1 account failing")
     expect(page).to_have_title("1 account failing – borgbase-exporter")
     assert names(page) == ["a", "b"]
-    assert page.locator("details").evaluate_all("all => all.map(one => one.open)") == [True] * 3
+    assert unfolded(page) == ["home"]
     expect(search).to_be_focused()
     expect(search).to_have_value("work")
     assert head(page, "Repo") == "ascending"
 
 
-def test_a_refresh_keeps_what_is_folded_and_the_place(visit: Visit, work: Site) -> None:
+def test_a_refresh_keeps_what_is_unfolded_and_the_place(visit: Visit, work: Site) -> None:
     page = visit(work)
     summary = page.locator("summary", has_text="home")
+    assert unfolded(page) == []
     summary.click()
     page.evaluate("scrollTo({top: 120, behavior: 'instant'})")
     work.accounts = cast(well("home"), with_repos(well("work"), FULL, *map(repo, "abcdefghij")))
@@ -176,7 +182,71 @@ def test_a_refresh_keeps_what_is_folded_and_the_place(visit: Visit, work: Site) 
     assert page.evaluate("scrollY") == 120
     expect(page.get_by_role("heading", level=1)).to_have_text("1 repo needs a look")
     expect(summary).to_be_focused()
-    assert page.locator("details").evaluate_all("all => all.map(one => one.open)") == [False, True]
+    assert unfolded(page) == ["home"]
+
+
+def test_problems_only(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    page.get_by_role("checkbox", name="Problems only").check()
+    expect(page.get_by_role("status")).to_have_text("4 of 7 repos")
+    assert names(page) == ["silent", "full", "late", "unused"]
+    work.accounts = cast(well("home"), well("work"))
+    refreshed(page)
+    expect(page.get_by_role("status")).to_have_text("All is well")
+    assert names(page) == []
+    expect(page.get_by_text("No repo matches.")).to_be_visible()
+
+
+def test_the_address_holds_search_filter_and_order(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    page.get_by_role("searchbox").fill("work 2 d")
+    page.get_by_role("checkbox", name="Problems only").check()
+    page.get_by_role("button", name="Stored").click()
+    expect(page).to_have_url(f"{work.url}?search=work+2+d&problems=1&sort=-stored")
+    page.get_by_role("searchbox").fill("work")
+    expect(page).to_have_url(f"{work.url}?search=work&problems=1&sort=-stored")
+    page.reload()
+    expect(page.get_by_role("status")).to_have_text("4 of 7 repos")
+    assert names(page) == ["full", "silent", "late", "unused"]
+    assert head(page, "Stored") == "descending"
+    expect(page.get_by_role("searchbox")).to_have_value("work")
+
+
+def test_an_odd_address_does_no_harm(visit: Visit, work: Site) -> None:
+    page = visit(work, query="?sort=nothing&search=%3Cimg%20src=x%3E")
+    expect(page.get_by_role("status")).to_have_text("0 of 7 repos")
+    assert page.locator("[aria-sort]").all_text_contents() == ["Status"]
+
+
+def test_a_slash_leads_to_the_search(visit: Visit, work: Site) -> None:
+    page = visit(work)
+    page.keyboard.press("/")
+    search = page.get_by_role("searchbox")
+    expect(search).to_be_focused()
+    page.keyboard.type("a/b")
+    expect(search).to_have_value("a/b")
+
+
+def test_times_are_local_too(visit: Visit, work: Site) -> None:
+    page = visit(work, timezone_id="Asia/Kolkata", locale="en-GB")
+    made = page.locator("#made")
+    expect(made).to_contain_text("2023-11-14 22:13 UTC (")
+    expect(made).to_contain_text("3:43 GMT+5:30)")
+    page.locator("tbody time").first.hover()
+    title = page.locator("tbody time").first.get_attribute("title") or ""
+    assert title.startswith("2023-11-05 22:13 UTC, 06/11/2023, ")
+
+
+@pytest.mark.parametrize(("accounts", "each"), [(1, 1), (1, 12), (1, 500), (3, 4), (30, 2)])
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desktop", "phone"])
+def test_repos_are_on_the_first_screen(
+    visit: Visit, site: Serve, accounts: int, each: int, size: tuple[int, int]
+) -> None:
+    width, height = size
+    page = visit(site(many(accounts, each)), viewport={"width": width, "height": height})
+    row = page.locator("tbody tr").first.bounding_box()
+    assert row
+    assert row["y"] < height
 
 
 def test_a_page_that_cannot_be_refreshed_says_so(visit: Visit, work: Site) -> None:
@@ -231,18 +301,24 @@ def test_dates_stay_whole_where_there_is_room(visit: Visit, work: Site) -> None:
     assert max(heights) < 30  # two lines would be 45 pixels high
 
 
-def test_of_many_accounts_the_worst_are_open_and_the_repos_are_near(
-    visit: Visit, site: Serve
-) -> None:
+def test_of_many_accounts_each_takes_a_line(visit: Visit, site: Serve) -> None:
     page = visit(site(STATES["troubled"]))
-    cards = page.locator("#accounts > details:not(.fold) h3")
-    assert cards.all_inner_texts() == ["club", "new", "school", "shop", "next"]
-    assert page.locator("#accounts > details").evaluate_all("all => all.map(one => one.open)") == [
-        *[True] * 3,
-        *[False] * 3,
-    ]
-    page.get_by_role("link", name="Repos", exact=True).click()
+    cards = page.locator("#accounts > details h3")
+    assert cards.all_inner_texts() == ["club", "new", "school", "shop", "next", "home", "work"]
+    assert unfolded(page) == []
+    expect(page.locator("summary", has_text="club")).to_contain_text("the token is refused")
+    page.get_by_role("link", name="Skip to the repos").focus()
+    page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Repos", exact=True)).to_be_focused()
+
+
+def test_on_a_phone_cells_have_labels(visit: Visit, work: Site) -> None:
+    page = visit(work, viewport={"width": 390, "height": 844})
+    labels = page.locator("tbody tr").first.evaluate(
+        "row => [...row.cells].map(cell => getComputedStyle(cell, '::before').content)"
+    )
+    told = [label.split('"')[1].strip() for label in labels if label.startswith('"')]
+    assert told == ["Account", "Stored", "Quota", "Last write", "Format", "Region", "Flags"]
 
 
 def test_on_a_phone_it_is_still_a_table(visit: Visit, work: Site) -> None:
@@ -293,7 +369,7 @@ def test_without_javascript_it_is_complete(visit: Visit, work: Site) -> None:
 def test_the_keyboard_reaches_everything_in_order(visit: Visit, work: Site) -> None:
     page = visit(work)
     stops = []
-    for _ in range(11 + len(COLUMNS)):
+    for _ in range(13 + len(COLUMNS)):
         page.keyboard.press("Tab")
         stops.append(
             page.evaluate(
@@ -301,7 +377,7 @@ def test_the_keyboard_reaches_everything_in_order(visit: Visit, work: Site) -> N
                 "(document.activeElement)"
             )
         )
-    assert [tag for tag, *_ in stops] == ["A"] * 7 + ["SUMMARY"] * 2 + ["INPUT"] * 2 + [
+    assert [tag for tag, *_ in stops] == ["A"] * 8 + ["SUMMARY"] * 2 + ["INPUT"] * 3 + [
         "BUTTON"
     ] * 9
     assert {outline for _, outline, _ in stops} == {"solid"}
@@ -361,10 +437,15 @@ def test_five_thousand_repos(visit: Visit, site: Serve, accounts: int, each: int
     assert page.locator("details.card").count() == accounts
 
 
-def test_behind_tls_and_a_password(visit: Visit, site: Serve, certificates: Certificates) -> None:
-    place = site(cast(narrow()), TLS(certificates.cert_file, certificates.key_file))
-    hashed = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4))
-    place.app.configure(WebConfig(users={"anna": hashed}))
+def test_behind_tls_and_a_password(
+    visit: Visit, site: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
+    hashed = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
+    file = tmp_path / "web.yml"
+    tls = {"cert_file": str(certificates.cert_file), "key_file": str(certificates.key_file)}
+    config = {"tls_server_config": tls, "basic_auth_users": {"anna": hashed}}
+    file.write_text(json.dumps(config))  # JSON is YAML
+    place = site(cast(narrow()), "--web.config.file", str(file))
     page = visit(
         place,
         ignore_https_errors=True,

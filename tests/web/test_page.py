@@ -16,6 +16,7 @@ import pytest
 
 from borgbase_exporter import settings
 from borgbase_exporter.findings import facts
+from borgbase_exporter.findings.report import report
 from borgbase_exporter.model import AccountStatus, RepoList
 from borgbase_exporter.web import page as under_test
 from borgbase_exporter.web.page import FRESH, Rendered, StatusPage, Usage
@@ -184,7 +185,7 @@ def test_only_the_worst_of_a_few_accounts_is_unfolded(accounts: int, open_: int)
 def test_the_same_words_as_check() -> None:
     rig = Rig(STATES["ailing"])
     rig.problems = ["account x: its polls hang"]
-    found = under_test.report(STATES["ailing"].values(), NOW, troubles=rig.problems)
+    found = report(STATES["ailing"].values(), NOW, troubles=rig.problems)
     words = Outline(rig.text).words
     assert facts.verdict(found)[1] in words
     for problem in (*found.problems, *found.accounts[0].problems):
@@ -223,13 +224,13 @@ def test_however_much_changes_a_page_is_kept_ten_times_as_long_as_it_took() -> N
 
 def test_a_page_is_fresh_from_when_it_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(STATES["well"])
-    real = under_test.report
+    real = report
 
     def slow(*args: Any, **named: Any) -> Any:
         rig.now += 3 * FRESH
         return real(*args, **named)
 
-    async def two() -> list[Rendered]:
+    async def two() -> tuple[Rendered, Rendered]:
         return await asyncio.gather(rig.page.current(), rig.page.current())
 
     monkeypatch.setattr(under_test, "report", slow)

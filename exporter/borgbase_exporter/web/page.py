@@ -111,7 +111,7 @@ class Usage:
             del self._points[gone], self._taken[gone]
         for name, status in accounts.items():
             repos = status.snapshot.repos
-            taken = repos and status.collectors["repos"].taken
+            taken = status.collectors["repos"].taken if repos else None
             if repos is None or taken is None or taken == self._taken.get(name):
                 continue
             before, self._taken[name] = self._points.get(name, {}), taken
