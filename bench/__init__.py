@@ -1,1 +1,7 @@
-"""Benchmarks: figures of the documentation, measured."""
+"""How fast it is, beside others that serve the same series, measured in one run.
+
+`python -m bench` starts each contender as a process on loopback, asks them in turns, and prints
+what it measured; nothing here passes or fails. `figures` is the arithmetic, `client` asks and keeps
+time, `contenders` starts the processes (`answers` and `stock` are two of them), `trials` are the
+experiments. `python -m bench.soak` and `python -m bench.backfill` are measurements of their own.
+"""

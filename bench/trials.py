@@ -13,17 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from unittest import mock
 from urllib.parse import quote
 
-from borgbase_exporter.api.client import Client as APIClient
-from borgbase_exporter.api.transport import Endpoint, Reply, Transport
-from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.config import API
-from borgbase_exporter.exposition import FORMATS, Renderer
-from borgbase_exporter.model import AccountStatus, CollectorStatus
-from tests.bench import answers
-from tests.bench.client import Client
-from tests.bench.contenders import (
+from bench import answers
+from bench.client import Client
+from bench.contenders import (
     OURS,
     STOCK,
     Contender,
@@ -33,7 +28,13 @@ from tests.bench.contenders import (
     polls,
     serving,
 )
-from tests.bench.figures import cpu_seconds, megabytes
+from bench.figures import cpu_seconds, megabytes
+from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.client import Client as APIClient
+from borgbase_exporter.api.transport import Reply
+from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Page, Renderer
+from borgbase_exporter.model import AccountStatus, CollectorStatus
+from tests.lab.bench import Endpoint
 from tests.programs import program
 
 BATCH_SECONDS = 0.2
@@ -43,6 +44,7 @@ PAUSE = 0.002
 HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
 """What a client sends that then stalls."""
 SETTLE_SECONDS = 0.5
+PATIENCE = 120.0
 
 
 @dataclass
@@ -175,7 +177,7 @@ def starts(folder: Path, count: int) -> dict[str, list[float]]:
     empty.touch()
     commands: dict[str, Callable[[int], Sequence[str | Path]]] = {
         OURS: exporter_command(1),  # an API that nobody answers for: a scrape does not need it
-        STOCK: lambda port: [sys.executable, "-m", "tests.bench.stock", str(port), empty],
+        STOCK: lambda port: [sys.executable, "-m", "bench.stock", str(port), empty],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(count):
@@ -230,39 +232,24 @@ class Stages:
     compress: float
 
 
-class _Prepared(Transport):
-    """Gives an answer without a network."""
-
-    def __init__(self, endpoint: Endpoint, body: bytes) -> None:
-        super().__init__(endpoint, "", 1.0)
-        self._body = body
-
-    def post(self, _query: str, *, reserve: float = 0.0) -> Reply:
-        """Return the answer."""
-        return Reply(200, self._body)
-
-
 def stages(repos: int, count: int) -> Stages:
-    """Decode and render in this process, so that each part can be timed by itself."""
-    collector = COLLECTORS[0]
-    endpoint = API("http://127.0.0.1:1/", None, None, 1 << 28)
-    body = answers.bodies(repos)[collector.document.name]
+    """Decode, render and compress in this process, so that each part can be timed by itself."""
+    area = AREAS[0]
+    reply = Reply(200, answers.bodies(repos)[area.query.name])
+    client = APIClient(Endpoint("http://127.0.0.1:1/"))
     times: list[tuple[float, float, float]] = []
-    for _ in range(count):
-        with _Prepared(endpoint, body) as transport:
+    with mock.patch("borgbase_exporter.api.transport.Transport.post", return_value=reply):
+        for _ in range(count):
             begun = time.perf_counter()
-            part = collector.collect(APIClient(transport, ""), frozenset(), reserve=0).part
+            part = area.collect(client, "", seconds=PATIENCE).part
             decoded = time.perf_counter()
-        status = AccountStatus("default", {"repos": CollectorStatus(part, taken=begun)})
-        renderer = Renderer(begun)
-        shared = time.perf_counter()
-        pages = renderer.render({"default": status}, begun)
-        rendered = time.perf_counter()
-        renderer.render({"default": status}, begun)  # the lines are kept, so this compresses
-        compressed = time.perf_counter()
-        assert len(pages) == len(FORMATS)
-        compress = compressed - rendered
-        times.append((decoded - begun, rendered - shared - compress, compress))
+            status = AccountStatus("default", {"repos": CollectorStatus(part, taken=begun)})
+            pages = Renderer().render({"default": status})
+            rendered = time.perf_counter()
+            for format_ in (TEXT, OPENMETRICS):
+                Page.of(format_, pages[format_].pieces)
+            compress = time.perf_counter() - rendered
+            times.append((decoded - begun, rendered - decoded - compress, compress))
     return Stages(*(median(column) * 1e6 / repos for column in zip(*times, strict=True)))
 
 

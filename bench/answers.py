@@ -1,6 +1,6 @@
 """An API whose answers are made and compressed beforehand: it costs the poll next to nothing.
 
-`python -m tests.bench.answers PORT REPOS`
+`python -m bench.answers PORT REPOS`
 """
 
 from __future__ import annotations

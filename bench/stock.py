@@ -1,6 +1,6 @@
 """prometheus_client's own server, with a Gauge for each family of an exposition.
 
-`python -m tests.bench.stock PORT FILE`
+`python -m bench.stock PORT FILE`
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Those who serve the same series, each a process on loopback."""
 
+# ruff: noqa: D102, D103, S106, S603  # a tool, with a token of nobody
 from __future__ import annotations
 
 import contextlib
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests.bench.client import OPENMETRICS, TEXT, Client
+from bench.client import OPENMETRICS, TEXT, Client
 from tests.end_to_end.processes import EXPORTER, environment
 from tests.programs import UnavailableError, program
 
@@ -114,7 +115,7 @@ def polled(repos: int, folder: Path) -> Iterator[Contender]:
         api = stack.enter_context(
             serving(
                 "the API",
-                lambda port: [sys.executable, "-m", "tests.bench.answers", str(port), str(repos)],
+                lambda port: [sys.executable, "-m", "bench.answers", str(port), str(repos)],
                 folder / "api.log",
                 "/",
             )
@@ -183,12 +184,13 @@ def _without_own(text: bytes) -> bytes:
     return b"".join(kept)
 
 
+# Without sendfile nginx is twice as fast on loopback.
 NGINX_CONF = """\
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
 events {{}}
 http {{
   access_log off; gzip_static on; keepalive_requests 1000000; types {{}}
-  sendfile on; tcp_nopush on; gzip_vary on;
+  sendfile off; tcp_nopush on; gzip_vary on;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
   server {{
@@ -221,7 +223,7 @@ def _nginx(folder: Path, text: bytes, openmetrics: bytes) -> Iterator[Contender]
 
 @contextmanager
 def _stock(folder: Path, series: Path) -> Iterator[Contender]:
-    command = (sys.executable, "-m", "tests.bench.stock")
+    command = (sys.executable, "-m", "bench.stock")
     log = folder / "stock.log"
     with serving(STOCK, lambda port: [*command, str(port), series], log) as running:
         yield running

@@ -1,8 +1,9 @@
 """Let the real exporter run against an API that fails in every way, and watch it all the while.
 
-`python -m tests.soak --minutes 3`; exit status 1 for any wrong value, failed scrape, leak or stop.
+`python -m bench.soak --minutes 3`; exit status 1 for any wrong value, failed scrape, leak or stop.
 """
 
+# ruff: noqa: D102, D103, S101, S603  # a tool
 from __future__ import annotations
 
 import argparse
@@ -17,17 +18,20 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import requests
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from borgbase_exporter.exposition import OPENMETRICS, TEXT
+from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Format
 from tests.canary import CANARY, betrays, masked
 from tests.lab.account import MEGABYTE, bodies, http
-from tests.lab.bench import Result, parsed
 from tests.lab.wire import Lab, Script, Wire
 from tests.test_faults import FAULTS
 
@@ -39,6 +43,14 @@ FIRST = 1000
 """The first usage handed out; what the faults carry is less, and must never be shown."""
 SPARE_FILES, SPARE_THREADS, SPARE_MEMORY = 16, 16, 24 << 10
 """How much more the last third of the time may take than the first; memory in KiB."""
+
+
+SCRIPTS: dict[str, Script] = {
+    fault.name: fault.place.args[0]
+    for fault in FAULTS
+    if isinstance(fault.place, partial) and fault.place.func is Lab and not fault.place.keywords
+}
+"""What a plain HTTP server can do, by its name."""
 
 
 class Chaos:
@@ -62,7 +74,7 @@ class Chaos:
         if self._chance.random() < HEALTHY:
             return "", self._answer
         if not self._deck:
-            self._deck = [(fault.name, fault.script) for fault in FAULTS if fault.script]
+            self._deck = [*SCRIPTS.items()]
             self._chance.shuffle(self._deck)
         return self._deck.pop()
 
@@ -104,7 +116,7 @@ class Watch:
         try:
             scrape = session.get(f"{self.url}/metrics", headers=headers, timeout=5)
             scrape.raise_for_status()
-            self._judge(Result(parsed(format_, scrape.text)))
+            self._judge(parsed(format_, scrape.text))
             other = session.get(f"{self.url}{page}", timeout=5)
             other.raise_for_status()
             self.leaks += betrays(scrape.text) + betrays(other.text)
@@ -119,10 +131,13 @@ class Watch:
             (len(list(process.joinpath("fd").iterdir())), int(threads[1]), int(memory[1]))
         )
 
-    def _judge(self, seen: Result) -> None:
+    def _judge(self, families: Iterable[Metric]) -> None:
         """Judge every usage: handed out to that account, and never an older one than before."""
-        for (_, labels), value in seen.all("borgbase_repo_usage_bytes").items():
-            account = dict(labels)["account"]
+        samples = [sample for family in families for sample in family.samples]
+        for sample in samples:
+            if sample.name != "borgbase_repo_usage_bytes":
+                continue
+            account, value = sample.labels["account"], sample.value
             self.values += 1
             if value not in self.chaos.handed_out[account] or value < self.shown.get(account, 0):
                 self.wrong.append(f"{account}: {value:.0f} after {self.shown.get(account)}")
@@ -135,6 +150,11 @@ class Watch:
             list(zip(*part, strict=True)) for part in (self.use[:third], self.use[-third:])
         )
         return [(max(a), max(b)) for a, b in zip(first, last, strict=True)]
+
+
+def parsed(format_: Format, text: str) -> Iterable[Metric]:
+    """Parse an exposition as Prometheus would."""
+    return (parse_openmetrics if format_ is OPENMETRICS else parse_text)(text)
 
 
 @contextmanager
@@ -211,15 +231,19 @@ def report(watch: Watch, status: int, said: str, seed: int) -> int:
         "more threads": max(0, threads[1] - threads[0] - SPARE_THREADS),
         "more memory": max(0, memory[1] - memory[0] - SPARE_MEMORY),
         "exit status": status,
-        "kinds of fault not met": sum(not chaos.done[f.name] for f in FAULTS if f.script),
+        "kinds of fault not met": sum(not chaos.done[name] for name in SCRIPTS),
         "accounts never shown": ACCOUNTS - len(watch.shown),
     }
     lines = [
-        f"seed {seed}: {chaos.faults} faults of {len(chaos.done) - 1} kinds,"
-        f" {chaos.done['']} good connections",
+        (
+            f"seed {seed}: {chaos.faults} faults of {len(chaos.done) - 1} kinds,"
+            f" {chaos.done['']} good connections"
+        ),
         f"{watch.scrapes} scrapes, {watch.values} values judged",
-        f"files {files[0]} -> {files[1]}, threads {threads[0]} -> {threads[1]},"
-        f" memory {memory[0]} -> {memory[1]} KiB (most of the first and of the last third)",
+        (
+            f"files {files[0]} -> {files[1]}, threads {threads[0]} -> {threads[1]},"
+            f" memory {memory[0]} -> {memory[1]} KiB (most of the first and of the last third)"
+        ),
         *(f"{name}: {count}" for name, count in faults.items()),
         *map(masked, watch.failed[:5] + watch.wrong[:5]),
         *[masked(line) for line in said.splitlines() if betrays(line)][:5],

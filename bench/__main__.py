@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from bench import trials
+from bench.contenders import NGINX, OURS, PUSH, STOCK, Field, everybody, polled
+from bench.figures import UNKNOWN, megabytes, number, percentile, ratio, table
 from borgbase_exporter.errors import PollError
-from tests.bench import trials
-from tests.bench.contenders import NGINX, OURS, PUSH, STOCK, Field, everybody, polled
-from tests.bench.figures import UNKNOWN, megabytes, number, percentile, ratio, table
 from tests.programs import UnavailableError
 
 
@@ -65,7 +65,7 @@ class Report:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run: all tables, few figures")
     scale = QUICK if parser.parse_args().quick else FULL
     report = Report()
@@ -133,7 +133,7 @@ def compare(report: Report, found: Field, size: int, scale: Scale) -> None:
         )
         if gzip and size == scale.sizes[-1]:
             times = partial(_times, report)
-            times("scrape, median, to nginx", 1.5, medians[OURS], medians.get(NGINX), "x")
+            times("scrape, median, to nginx", 2, medians[OURS], medians.get(NGINX), "x")
             times("scrape, p99, to nginx", 3, worst[OURS], worst.get(NGINX), "x")
             times("faster than prometheus_client", 500, medians.get(STOCK), medians[OURS], "> x")
             times("faster than pushgateway", 200, medians.get(PUSH), medians[OURS], "> x")
