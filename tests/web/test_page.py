@@ -178,8 +178,10 @@ def test_the_worst_comes_first() -> None:
 def test_only_the_worst_of_a_few_accounts_is_unfolded(accounts: int, open_: int) -> None:
     bad = replace(well("bad"), token_problem="unreadable")
     rig = Rig(cast(bad, *(well(str(n)) for n in range(accounts - 1))))
-    details = Outline(rig.text).tags("details")
-    assert sum("open" in one for one in details) == open_
+    outline = Outline(rig.text)
+    assert sum("open" in one for one in outline.tags("details")) == open_
+    # What scrolls by itself is reached by the keyboard.
+    assert ("0" in [one.get("tabindex") for one in outline.tags("section")]) is (accounts > 3)
 
 
 def test_the_same_words_as_check() -> None:
