@@ -61,7 +61,7 @@ def _collect(area: Area, client: Client, seconds: float) -> Collected | PollErro
     try:
         return area.collect(client, CANARY, seconds=seconds)
     except PollError as error:
-        return error
+        return error.without_frames()
 
 
 def reasons(outcomes: Outcomes) -> dict[str, str]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType, field
 
 from borgbase_exporter import model
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Node, Query, Root
 from borgbase_exporter.api.reading import Skipped, reader
-from borgbase_exporter.errors import GraphQLError, PollError
+from borgbase_exporter.errors import GraphQLError
 
 MEGABYTE = 1_000_000
 GIGABYTE = 1_000_000_000
@@ -65,32 +65,22 @@ class Area:
     ) -> Collected:
         """Ask and decode within `seconds`, leaving out the `missing` fields.
 
-        Raises a PollError when there is nothing to show; it holds no frame of ours.
+        Raises a PollError when there is nothing to show.
         """
         answer = client.run(self.query, token, missing, seconds=seconds)
         skipped = Skipped()
-        try:
-            part = self.decode(answer, skipped)
-        except PollError as error:
-            failure = error.without_frames()
-        else:
-            return Collected(
-                part,
-                skipped.entries,
-                skipped.fields,
-                failure=model.Failure(GraphQLError.reason, answer.error) if answer.error else None,
-                whole=not answer.error or not answer.lost,
-                gaps=self.query.gaps(answer.missing),
-                missing=frozenset() if answer.guessed else answer.missing,
-            )
-        del answer
-        try:
-            raise failure
-        finally:
-            del failure  # else the error and this frame would hold each other
+        return Collected(
+            self.decode(answer, skipped),
+            skipped.entries,
+            skipped.fields,
+            failure=model.Failure(GraphQLError.reason, answer.error) if answer.error else None,
+            whole=not answer.error or not answer.lost,
+            gaps=self.query.gaps(answer.missing),
+            missing=frozenset() if answer.guessed else answer.missing,
+        )
 
 
-# ---- Repos
+# ---- Repos: where a field is named as in the model, its name in the API comes with it.
 
 
 class _Server(Node):
@@ -102,12 +92,12 @@ class _Repo(Node):
     graphql = "RepoType"
     id: Text
     name: Text
-    current_usage: Size | UnsetType | None = None
+    usage: Size | UnsetType | None = field(default=None, name="currentUsage")
     quota: Number | None = None
     quota_enabled: bool | None = None
-    alert_days: Number | None = None
+    inactivity_limit: Number | None = field(default=None, name="alertDays")
     last_modified: datetime | UnsetType | None = UNSET
-    created_at: datetime | None = None
+    created: datetime | None = field(default=None, name="createdAt")
     append_only: bool | None = None
     compaction_enabled: bool | None = None
     sftp_enabled: bool | None = None
@@ -132,41 +122,22 @@ def _repos(answer: Answer, skipped: Skipped) -> model.RepoList:
         # An invalid token gives an empty list, too, and nothing here tells the two apart.
         raise GraphQLError("the list of repos is empty, and the API does not report who asks")
     repos = _distinct(map(_repo, nodes), skipped)
-    unknown = any(node.current_usage is UNSET for node in nodes)
+    unknown = any(node.usage is UNSET for node in nodes)
     return model.RepoList(repos, complete=not (skipped.entries or unknown or answer.error))
 
 
 def _repo(node: _Repo) -> model.Repo:
-    keyed = not node.format or node.format.lower().startswith("borg")
-    return model.Repo(
-        id=node.id,
-        name=node.name,
-        usage=_times(node.current_usage, MEGABYTE),
-        quota=_limit(node.quota, MEGABYTE) if node.quota_enabled else None,
-        quota_enabled=node.quota_enabled,
-        last_modified=_timestamp(node.last_modified),
-        never_written=_never_written(node),
-        created=_timestamp(node.created_at),
-        inactivity_limit=_limit(node.alert_days, DAY),
-        append_only=node.append_only,
-        compaction_enabled=node.compaction_enabled,
-        sftp_enabled=node.sftp_enabled,
-        full_access_keys=_length(node.full_access_keys) if keyed else None,
-        append_only_keys=_length(node.append_only_keys) if keyed else None,
-        rsync_keys=_length(node.rsync_keys) if keyed else None,
-        region=node.region,
-        format=node.format,
-        borg_version=node.borg_version,
-        encryption=node.encryption,
-        access_mode=node.access_mode,
-        server=node.server.hostname if node.server else None,
-    )
-
-
-def _never_written(node: _Repo) -> bool | None:
-    if isinstance(node.last_modified, datetime):
-        return False
-    return True if node.last_modified is None and node.current_usage in {None, 0} else None
+    facts = _facts(node) | {
+        "usage": _times(node.usage, MEGABYTE),
+        "quota": _limit(node.quota, MEGABYTE) if node.quota_enabled else None,
+        "inactivity_limit": _limit(node.inactivity_limit, DAY),
+        "server": node.server.hostname if node.server else None,
+    }
+    if node.format and not node.format.lower().startswith("borg"):
+        facts |= dict.fromkeys(("full_access_keys", "append_only_keys", "rsync_keys"))
+    never = True if node.last_modified is None and node.usage in {None, 0} else None
+    written = isinstance(node.last_modified, datetime)
+    return model.Repo(**facts, never_written=False if written else never)
 
 
 # ---- Account
@@ -174,7 +145,7 @@ def _never_written(node: _Repo) -> bool | None:
 
 class _Plan(Node):
     graphql = "PlanType"
-    older = {"maxSizeGb": "maxSize", "includedGb": "includedSize"}  # noqa: RUF012  # a ClassVar
+    newer = {"maxSize": "maxSizeGb", "includedSize": "includedGb"}  # noqa: RUF012  # a ClassVar
     name: Text = ""
     max_repos: Count | None = None
     max_size_gb: Number | None = None
@@ -221,7 +192,7 @@ def _account(answer: Answer, skipped: Skipped) -> model.Account:
         billed_usage=_times(overage.used_gb, GIGABYTE) if overage else None,
         billed_excess=_times(overage.excess_gb, GIGABYTE) if overage else None,
         accrued_overage_usd=root.accrued_overage,
-        subscription_end=_timestamp(subscription.end_date),
+        subscription_end=_fact(subscription.end_date),
         subscription_active=subscription.active,
         auto_renew=root.me.auto_renew,
         reported_usage=_times(root.me.disk_usage, MEGABYTE),
@@ -245,8 +216,8 @@ class _SSHKey(Node):
     graphql = "PublicSSHKeyType"
     id: Text | Count
     name: Text
-    added_at: datetime | None = None
-    last_used_at: datetime | None = None
+    added: datetime | None = field(default=None, name="addedAt")
+    last_used: datetime | None = field(default=None, name="lastUsedAt")
 
 
 class _SSHKeys(Root):
@@ -256,10 +227,7 @@ class _SSHKeys(Root):
 def _ssh_keys(answer: Answer, skipped: Skipped) -> model.SSHKeyList:
     nodes = answer.read(_SSHKeys, skipped).ssh_list
     length = len(nodes) + skipped.entries
-    keys = (
-        model.SSHKey(str(n.id), n.name, _timestamp(n.added_at), _timestamp(n.last_used_at))
-        for n in nodes
-    )
+    keys = (model.SSHKey(**_facts(node) | {"id": str(node.id)}) for node in nodes)
     return model.SSHKeyList(_distinct(keys, skipped), length)
 
 
@@ -274,7 +242,7 @@ class _APIToken(Node):
     name: Text
     permission: Text
     last_used: datetime | None = None
-    expiration: datetime | None = None
+    expires: datetime | None = field(default=None, name="expiration")
 
 
 class _TokenOwner(Node):
@@ -289,28 +257,28 @@ class _Tokens(Root):
 def _tokens(answer: Answer, skipped: Skipped) -> model.APITokenList:
     nodes = answer.read(_Tokens, skipped).me.jwttoken_set
     tokens = _distinct(map(_api_token, nodes), skipped)
-    return model.APITokenList(
-        tokens, complete=not (skipped.entries or skipped.fields or answer.error)
-    )
+    complete = not (skipped.entries or skipped.fields or answer.error)
+    return model.APITokenList(tokens, complete)
 
 
 def _api_token(node: _APIToken) -> model.APIToken:
     permission = PERMISSIONS.get(node.permission, node.permission.lower())
-    used, expires = _timestamp(node.last_used), _timestamp(node.expiration)
-    return model.APIToken(str(node.id), node.name, permission, used, expires)
+    return model.APIToken(**_facts(node) | {"id": str(node.id), "permission": permission})
 
 
-_REPOS_FLOOR = {"Query.repoList", "RepoType.id", "RepoType.name", "RepoType.currentUsage"}
-_KEYS_FLOOR = {"Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name"}
+_REPOS_FLOOR = frozenset(
+    {"Query.repoList", *(f"RepoType.{n}" for n in ("id", "name", "currentUsage"))}
+)
+_KEYS_FLOOR = frozenset({"Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name"})
 
 AREAS: tuple[Area, ...] = (
-    Area("repos", Query.of("Repos", _Repos, _REPOS_FLOOR), _repos),
-    Area("account", Query.of("Account", _Account), _account),
-    Area("ssh_keys", Query.of("SSHKeys", _SSHKeys, _KEYS_FLOOR), _ssh_keys),
-    Area("tokens", Query.of("Tokens", _Tokens), _tokens),
+    Area("repos", Query("Repos", _Repos, _REPOS_FLOOR), _repos),
+    Area("account", Query("Account", _Account), _account),
+    Area("ssh_keys", Query("SSHKeys", _SSHKeys, _KEYS_FLOOR), _ssh_keys),
+    Area("tokens", Query("Tokens", _Tokens), _tokens),
 )
-for _root in (_Repos, _Account, _SSHKeys, _Tokens):
-    reader(_root)
+for _area in AREAS:
+    reader(_area.query.root)
 
 
 def _distinct(facts: Iterable[Fact], skipped: Skipped) -> tuple[Fact, ...]:
@@ -322,6 +290,21 @@ def _distinct(facts: Iterable[Fact], skipped: Skipped) -> tuple[Fact, ...]:
     return tuple(found.values())
 
 
+def _facts(node: Node) -> dict[str, Any]:
+    """Return the fields of a node as the model has them."""
+    return {name: _fact(getattr(node, name)) for name in node.__struct_fields__}
+
+
+def _fact(value: Any) -> Any:
+    """Return a moment in seconds since the epoch (UTC without an offset), a list as its length."""
+    match value:
+        case datetime():
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        case list():
+            return len(value)
+    return None if value is UNSET else value
+
+
 def _times(value: float | UnsetType | None, unit: int) -> float | None:
     if not isinstance(value, float):
         return None
@@ -331,14 +314,3 @@ def _times(value: float | UnsetType | None, unit: int) -> float | None:
 
 def _limit(value: float | None, unit: int) -> float | None:
     return _times(value, unit) if value is not None and value > 0 else None
-
-
-def _length(entries: list[Raw] | None) -> int | None:
-    return None if entries is None else len(entries)
-
-
-def _timestamp(moment: datetime | UnsetType | None) -> float | None:
-    """Return seconds since the epoch; a moment without an offset is UTC."""
-    if not isinstance(moment, datetime):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from borgbase_exporter.api.query import AUTHENTICATED, Query, Root
-from borgbase_exporter.api.reading import ENTRIES, NULL, UNREADABLE, Skipped, reader
-from borgbase_exporter.api.transport import CHUNK, Endpoint, Reply, Transport, secrets
+from borgbase_exporter.api.reading import NULL, UNREADABLE, Skipped, reader
+from borgbase_exporter.api.transport import Endpoint, Reply, Transport, secrets
 from borgbase_exporter.errors import (
     AuthError,
     GraphQLError,
@@ -31,8 +31,6 @@ MAX_DRIFT_ROUNDS = 8
 """How often one query is sent again without what was refused: nesting hides further fields."""
 MAX_ERRORS = 100
 MAX_SHOWN = 3
-MAX_ERROR_BYTES = 16 * 1024
-"""A longer error is not decoded; its beginning is taken as it is."""
 
 _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _AUTH = re.compile(
@@ -46,13 +44,8 @@ _UNKNOWN_FIELD = re.compile(
       | Field\ ["'](?P<changed>\w+)["'].*\bmust\ (?:not\ )?have\ a\ (?:sub\ ?)?selection""",
     re.VERBOSE,
 )
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-_TRUE, _FALSE = msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_TRUE = msgspec.Raw(b"true")
 R = TypeVar("R", bound=Root)
 
 
@@ -104,7 +97,7 @@ class Answer:
 
 class _Envelope(msgspec.Struct):
     data: dict[str, msgspec.Raw] | None = None
-    errors: msgspec.Raw = NULL
+    errors: Any = None
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -119,10 +112,11 @@ class _RefusedError(UnknownFieldError):
 
 
 class Client:
-    """Runs the queries of one account."""
+    """Runs the queries of one account, which is named in the log."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, account: str = "") -> None:
         self._endpoint = endpoint
+        self._extra = {"account": account} if account else {}
         self._transport = Transport(endpoint)
 
     def run(
@@ -130,69 +124,53 @@ class Client:
     ) -> Answer:
         """Run a query without the fields known to be missing; find out which more are.
 
-        It is over within `seconds`. Raises a PollError, which holds no frame of ours, when there is
-        nothing to show.
+        It is over within `seconds`. Raises a PollError when there is nothing to show.
         """
-        outcome = self._run(query, token, missing, time.monotonic() + seconds)
-        if isinstance(outcome, Answer):
-            return outcome
-        try:
-            raise outcome
-        finally:
-            del outcome  # else the error and this frame would hold each other
-
-    def _run(
-        self, query: Query, token: str, missing: frozenset[str], ends: float
-    ) -> Answer | PollError:
-        guessed = False
+        ends, guessed = time.monotonic() + seconds, False
         for _ in range(MAX_DRIFT_ROUNDS):
-            outcome = self._ask(query, token, missing, ends)
-            if isinstance(outcome, Answer):
-                return replace(outcome, missing=missing, guessed=guessed)
-            if not isinstance(outcome, _RefusedError):
-                return outcome
-            learned = _unknown(outcome.messages, query) - missing
-            if not learned and query.floor and not guessed:
-                guessed = True
-                learned = query.names - query.floor
-            if not learned or learned & query.floor:
-                return UnknownFieldError(f"the API refuses the query {query.name}: {outcome}")
-            missing |= learned
-        return UnknownFieldError(f"the API refuses every form of the query {query.name}")
-
-    def _ask(
-        self, query: Query, token: str, missing: frozenset[str], ends: float
-    ) -> Answer | PollError:
-        begun, size = time.monotonic(), 0
-        outcome: Reply | Answer | PollError
-        outcome = self._transport.post(query.text(missing), token, seconds=ends - begun)
-        if isinstance(outcome, Reply):
-            size, retry_after = len(outcome.body), outcome.retry_after
             try:
-                outcome = _judged(outcome, missing, secrets(self._endpoint, token))
-            except PollError as error:
-                outcome = error.without_frames()
-                outcome.retry_after = retry_after
-        log.debug(
-            "query",
-            extra={
-                "query": query.name,
-                "seconds": f"{time.monotonic() - begun:.3f}",
-                "bytes": size,
-                "outcome": outcome.reason if isinstance(outcome, PollError) else "ok",
-            },
-        )
-        return outcome
+                answer = self._ask(query, token, missing, ends)
+            except _RefusedError as error:
+                learned = _unknown(error.messages, query) - missing
+                if not learned and query.floor and not guessed:
+                    guessed, learned = True, query.names - query.floor
+                if not learned or learned & query.floor:
+                    text = f"the API refuses the query {query.name}: {error}"
+                    raise UnknownFieldError(text, retry_after=error.retry_after) from None
+                missing |= learned
+            else:
+                return replace(answer, missing=missing, guessed=guessed)
+        raise UnknownFieldError(f"the API refuses every form of the query {query.name}")
+
+    def _ask(self, query: Query, token: str, missing: frozenset[str], ends: float) -> Answer:
+        begun, size, outcome = time.monotonic(), 0, "ok"
+        reply: Reply | None = None
+        try:
+            reply = self._transport.post(query.text(missing), token, seconds=ends - begun)
+            size = len(reply.body)
+            return _judged(reply, missing, secrets(self._endpoint, token))
+        except PollError as error:
+            outcome = error.reason
+            error.retry_after = reply.retry_after if reply else None
+            raise
+        finally:
+            extra = {"seconds": f"{time.monotonic() - begun:.3f}", "bytes": size}
+            extra |= self._extra | {"query": query.name, "outcome": outcome}
+            log.debug("query", extra=extra)
 
 
 def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> Answer:
-    envelope = _envelope(reply)
-    messages = _messages(envelope.errors)
+    try:
+        envelope = _decoded(reply.body)
+        messages = _messages(envelope.errors)
+    except UNREADABLE as why:
+        is_json = isinstance(why, msgspec.ValidationError)
+        raise _not_graphql(reply, str(why), is_json=is_json) from None
     error = "; ".join(redacted(text, *hidden) for text in messages[:MAX_SHOWN])
     denied = any(map(_AUTH.search, messages))
     if envelope.data is None:
         if not messages:
-            raise _not_graphql(reply, "it holds neither data nor errors")
+            raise _not_graphql(reply, "it holds neither data nor errors", is_json=True)
         if any(map(_UNKNOWN_FIELD.search, messages)):
             raise _RefusedError(error, messages)
         if reply.status in _REFUSED or denied:
@@ -200,74 +178,50 @@ def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> An
         if reply.status == HTTPStatus.BAD_REQUEST or any(map(_INVALID_QUERY.search, messages)):
             raise _RefusedError(error, messages)
         raise GraphQLError(f"the API answers with errors only (HTTP {reply.status}): {error}")
-    if (
-        envelope.data.get(AUTHENTICATED.name) != _TRUE
-        and f"{Root.graphql}.{AUTHENTICATED.name}" not in missing
-    ):
+    asked = f"{Root.graphql}.{AUTHENTICATED}" not in missing
+    if asked and envelope.data.get(AUTHENTICATED) != _TRUE:
         raise AuthError(f"the API does not accept the token: {error or 'it gives no reason'}")
     return Answer(envelope.data, error, denied)
 
 
-def _envelope(reply: Reply) -> _Envelope:
-    try:
-        return _decoded(reply.body)
-    except msgspec.ValidationError as error:
-        raise _not_graphql(reply, str(error)) from None
-    except UNREADABLE as error:
-        if reply.status >= HTTPStatus.BAD_REQUEST and reply.status != HTTPStatus.FORBIDDEN:
-            raise _not_graphql(reply, "") from None
-        if reply.status == HTTPStatus.FORBIDDEN:  # a firewall's page, not the API's
-            raise HTTPStatusError(f"the API answered with HTTP {reply.status}") from None
-        if reply.body[:CHUNK].lstrip()[:1] == b"<":
-            raise NotJSONError("the answer is an HTML page, not an API's") from None
-        raise NotJSONError(f"the answer is not JSON: {error}") from None
-
-
-def _not_graphql(reply: Reply, why: str) -> PollError:
+def _not_graphql(reply: Reply, why: str, *, is_json: bool) -> PollError:
     """Return the error for an answer that is not that of a GraphQL server."""
-    if reply.status in _REFUSED:
+    # HTTP 403 without JSON is the page of a firewall.
+    if reply.status in _REFUSED and (is_json or reply.status == HTTPStatus.UNAUTHORIZED):
         return AuthError(f"the API refuses the token (HTTP {reply.status})")
     if reply.status >= HTTPStatus.BAD_REQUEST:
         return HTTPStatusError(f"the API answered with HTTP {reply.status}")
-    return GraphQLError(f"the answer is JSON, but not of GraphQL: {why}")
+    if is_json:
+        return GraphQLError(f"the answer is JSON, but not of GraphQL: {why}")
+    if reply.body.lstrip()[:1] == b"<":
+        return NotJSONError("the answer is an HTML page, not an API's")
+    return NotJSONError(f"the answer is not JSON: {why}")
 
 
 def _decoded(body: bytes) -> _Envelope:
-    r"""Decode, if need be without lone surrogates (`\ud800`): JSON can spell them, UTF-8 cannot."""
+    r"""Decode; if need be without surrogates (`\ud800`): a lone one is JSON, but not Unicode."""
     try:
         return _ENVELOPE.decode(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        if not _SURROGATE.search(body):
-            raise
-    repaired = _ESCAPE.sub(lambda m: rb"\ufffd" if m["lone"] else m[0], body)
-    return _ENVELOPE.decode(repaired)
+        return _ENVELOPE.decode(_SURROGATE.sub(rb"\\ufffd", body))
 
 
-def _messages(errors: msgspec.Raw) -> list[str]:
+def _messages(errors: Any) -> list[str]:
     """Return the beginnings of what the API reports as wrong, in whatever form it does."""
-    try:
-        entries = ENTRIES.decode(errors)
-    except UNREADABLE:
-        entries = [] if errors in (NULL, _FALSE) else [errors]
+    entries = errors if isinstance(errors, list) else [errors] if errors else []
     return list(dict.fromkeys(_message(entry)[:MAX_READ] for entry in entries[:MAX_ERRORS]))
 
 
-def _message(entry: msgspec.Raw) -> str:
+def _message(error: Any) -> str:
     """Return the text of one error, its code behind it in parentheses."""
-    if len(memoryview(entry)) > MAX_ERROR_BYTES:
-        return bytes(memoryview(entry)[:MAX_READ]).decode(errors="replace")
-    try:
-        error: Any = msgspec.json.decode(entry)
-    except UNREADABLE as unreadable:
-        return f"errors that are not readable: {unreadable}"
-    if not isinstance(error, dict):
-        return str(error)
-    extensions = error.get("extensions")
-    code = extensions.get("code") if isinstance(extensions, dict) else None
-    message = str(error.get("message") or error)
-    return f"{message[: MAX_READ // 2]} ({code})" if code else message
+    match error:
+        case {"message": message, "extensions": {"code": code}} if message and code:
+            return f"{str(message)[: MAX_READ // 2]} ({code})"
+        case {"message": message} if message:
+            return str(message)
+    return str(error)
 
 
 def _unknown(messages: Collection[str], query: Query) -> frozenset[str]:

@@ -11,7 +11,7 @@ from datetime import date
 
 from borgbase_exporter.api.areas import GIGABYTE, Size
 from borgbase_exporter.api.client import Answer
-from borgbase_exporter.api.query import AUTHENTICATED, Field, Node, Query, Root, fields_of
+from borgbase_exporter.api.query import Node, Query, Root, selection
 from borgbase_exporter.api.reading import Skipped, reader
 
 Days = dict[int, float]
@@ -26,6 +26,10 @@ class _Usage(Node):
     disk_usage: Size
 
 
+class _History(Root):
+    repo_usage_list: list[_Usage]
+
+
 class _Billed(Node):
     graphql = "OverageType"
     date: date
@@ -36,25 +40,20 @@ class _Bill(Root):
     overage_list: list[_Billed]
 
 
-reader(list[_Usage])
+reader(_History)
 reader(_Bill)
 _FLOOR = frozenset({"Query.repoUsageList", "RepoUsageType.date", "RepoUsageType.diskUsage"})
-BILLED = Query.of("Billed", _Bill)
+BILLED = Query("Billed", _Bill)
 
 
 def usage(repo_ids: Sequence[str]) -> Query:
     """Return the query for the daily usage of some repos."""
     lists = (
-        Field(
-            "repoUsageList",
-            of=_Usage.graphql,
-            fields=fields_of(_Usage),
-            alias=f"u{number}",
-            arguments=f"(repoId: {json.dumps(repo_id)})",  # GraphQL's strings are those of JSON
-        )
+        # GraphQL's strings are those of JSON.
+        f"u{number}: repoUsageList(repoId: {json.dumps(repo_id)}) {{ {selection(_Usage)} }}"
         for number, repo_id in enumerate(repo_ids)
     )
-    return Query("Usage", (AUTHENTICATED, *lists), _FLOOR)
+    return Query("Usage", _History, _FLOOR, fixed=" ".join(lists))
 
 
 def usage_days(answer: Answer, number: int) -> Days:

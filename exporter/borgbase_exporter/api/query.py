@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, get_args
 
 import msgspec
+
+AUTHENTICATED = "isAuthenticated"
 
 
 class Node(msgspec.Struct, rename="camel"):
@@ -17,8 +19,8 @@ class Node(msgspec.Struct, rename="camel"):
 
     graphql: ClassVar[str]
     """The type's name in the schema."""
-    older: ClassVar[Mapping[str, str]] = {}
-    """By a field's name, its older spelling: asked for when the API does not know the first."""
+    newer: ClassVar[Mapping[str, str]] = {}
+    """By a field's older spelling, the newer one: the older is for an API without the newer."""
     optional: ClassVar[frozenset[str]] = frozenset()
     """Fields that the API may lack without a loss worth reporting."""
 
@@ -36,92 +38,59 @@ def node_of(annotation: Any) -> type[Node] | None:
     return next(filter(None, map(node_of, get_args(annotation))), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A selected field; `of` is the type of what it returns, if that has fields itself."""
-
-    name: str
-    of: str = ""
-    fields: tuple[Field, ...] = ()
-    older: str = ""
-    optional: bool = False
-    alias: str = ""
-    arguments: str = ""
-
-    def text(self, missing: Collection[str], owner: str) -> str:
-        """Return the field as GraphQL, or nothing if the API does not have it."""
-        if f"{owner}.{self.name}" in missing:
-            return "" if not self.older or f"{owner}.{self.older}" in missing else self.older
-        name = f"{self.alias}: {self.name}{self.arguments}" if self.alias else self.name
-        if not self.fields:
-            return name
-        inner = " ".join(filter(None, (f.text(missing, self.of) for f in self.fields)))
-        return f"{name} {{ {inner} }}" if inner else ""
-
-    def names(self, owner: str) -> Iterator[str]:
-        """Yield `Type.field` for this field, its older spelling, and all below it."""
-        yield f"{owner}.{self.name}"
-        if self.older:
-            yield f"{owner}.{self.older}"
-        for child in self.fields:
-            yield from child.names(self.of)
-
-    def gaps(self, missing: Collection[str], owner: str) -> Iterator[str]:
-        """Yield `Type.field` for what is missing in every spelling and matters."""
-        names = {f"{owner}.{name}" for name in (self.name, self.older) if name}
-        if names <= set(missing) and not self.optional:
-            yield f"{owner}.{self.name}"
-        for child in self.fields:
-            yield from child.gaps(missing, self.of)
-
-
-def fields_of(kind: type[Node]) -> tuple[Field, ...]:
-    """Return the fields to select for a struct."""
-    spelled_elsewhere = set(kind.older.values())
+def selection(kind: type[Node], missing: Collection[str] = ()) -> str:
+    """Return the fields of a struct as GraphQL, without those that the API does not have."""
     found = []
     for field in msgspec.structs.fields(kind):
-        name = field.encode_name
-        if name in spelled_elsewhere:
+        name, inner = field.encode_name, node_of(field.type)
+        newer = kind.newer.get(name)
+        if f"{kind.graphql}.{name}" in missing or (
+            newer and f"{kind.graphql}.{newer}" not in missing
+        ):
             continue
-        inner = node_of(field.type)
-        found.append(
-            Field(
-                name,
-                of=inner.graphql if inner else "",
-                fields=fields_of(inner) if inner else (),
-                older=kind.older.get(name, ""),
-                optional=name in kind.optional,
-            )
-        )
-    return tuple(found)
+        below = selection(inner, missing) if inner else ""
+        if below or not inner:
+            found.append(f"{name} {{ {below} }}" if inner else name)
+    return " ".join(found)
 
 
-AUTHENTICATED = Field("isAuthenticated")
+def _fields(kind: type[Node]) -> Iterator[tuple[type[Node], str]]:
+    """Yield the name of each field of a struct and of those below, and whose field it is."""
+    for field in msgspec.structs.fields(kind):
+        yield kind, field.encode_name
+        if inner := node_of(field.type):
+            yield from _fields(inner)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query by name; `floor` is what BorgBase documents, and is never left out."""
+    """A query by name; `floor` is what BorgBase documents, and is never left out.
+
+    `fixed` is the selection where it does not follow from the struct, such as one with aliases.
+    """
 
     name: str
-    fields: tuple[Field, ...]
+    root: type[Root]
     floor: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, name: str, root: type[Root], floor: Collection[str] = ()) -> Self:
-        """Return the query that asks for the fields of a struct."""
-        return cls(name, (AUTHENTICATED, *fields_of(root)), frozenset(floor))
+    fixed: str = ""
 
     def text(self, missing: Collection[str] = ()) -> str:
         """Return the query as GraphQL without the missing fields."""
-        inner = " ".join(filter(None, (field.text(missing, Root.graphql) for field in self.fields)))
-        return f"query {self.name} {{ {inner} }}"
+        asks = "" if f"{Root.graphql}.{AUTHENTICATED}" in missing else f"{AUTHENTICATED} "
+        return f"query {self.name} {{ {asks}{self.fixed or selection(self.root, missing)} }}"
 
     @property
     def names(self) -> frozenset[str]:
         """`Type.field` of everything selected, older spellings included."""
-        return frozenset(name for field in self.fields for name in field.names(Root.graphql))
+        below = (f"{kind.graphql}.{name}" for kind, name in _fields(self.root))
+        return frozenset({f"{Root.graphql}.{AUTHENTICATED}", *below})
 
     def gaps(self, missing: Collection[str]) -> frozenset[str]:
         """Return the missing fields that leave a gap: no other spelling of theirs works."""
-        return frozenset(n for field in self.fields for n in field.gaps(missing, Root.graphql))
+        fields, gaps = list(_fields(self.root)), self.names & frozenset(missing)
+        for kind, name in fields:
+            if name in kind.newer and f"{kind.graphql}.{name}" not in missing:
+                gaps -= {f"{kind.graphql}.{kind.newer[name]}"}
+        return gaps - {
+            f"{k.graphql}.{name}" for k, name in fields if name in k.optional | k.newer.keys()
+        }

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from types import NoneType
+from functools import cache, partial
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -20,8 +19,8 @@ UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding raises for JSON that is broken, of another shape, out of range or too deep."""
 
 NULL = msgspec.Raw(b"null")
-ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
-MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(slots=True)
@@ -48,45 +47,42 @@ def reader(annotation: Any) -> Read:
         decoder = msgspec.json.Decoder(annotation, strict=False)
         return lambda raw, _skipped: decoder.decode(raw)
     if get_origin(annotation) is list:
-        return _reader_of_list(reader(node))
+        return partial(_read_list, reader(node))
     if annotation is node:
-        return _reader_of_struct(node)
-    inner = reader(next(part for part in get_args(annotation) if part is not NoneType))
+        fields = [(field, reader(field.type)) for field in msgspec.structs.fields(node)]
+        return partial(_read_struct, msgspec.json.Decoder(node, strict=False), fields)
+    inner = reader(get_args(annotation)[0])  # of an optional one, such as `Struct | None`
     return lambda raw, skipped: None if raw == NULL else inner(raw, skipped)
 
 
-def _reader_of_list(read_entry: Read) -> Read:
-    def read(raw: msgspec.Raw, skipped: Skipped) -> list[Any]:
-        found = []
-        for entry in ENTRIES.decode(raw):
-            try:
-                found.append(read_entry(entry, skipped))
-            except UNREADABLE:
-                skipped.entries += 1
-        return found
-
-    return read
-
-
-def _reader_of_struct(kind: type[Node]) -> Read:
-    strict = msgspec.json.Decoder(kind, strict=False)
-    fields = [(field, reader(field.type)) for field in msgspec.structs.fields(kind)]
-
-    def read(raw: msgspec.Raw, skipped: Skipped) -> Node:
+def _read_list(read: Read, raw: msgspec.Raw, skipped: Skipped) -> list[Any]:
+    found = []
+    for entry in _ENTRIES.decode(raw):
         try:
-            return strict.decode(raw)
+            found.append(read(entry, skipped))
         except UNREADABLE:
-            members, values = MEMBERS.decode(raw), {}
-        for field, read_field in fields:
-            try:
-                if field.encode_name in members or field.required:
-                    values[field.name] = read_field(members.get(field.encode_name, NULL), skipped)
-            except UNREADABLE:
-                if field.required:
-                    raise
-                skipped.fields += 1
-                if msgspec.UnsetType in get_args(field.type):
-                    values[field.name] = msgspec.UNSET
-        return kind(**values)
+            skipped.entries += 1
+    return found
 
-    return read
+
+def _read_struct(
+    strict: msgspec.json.Decoder[Node],
+    fields: list[tuple[msgspec.structs.FieldInfo, Read]],
+    raw: msgspec.Raw,
+    skipped: Skipped,
+) -> Node:
+    try:
+        return strict.decode(raw)
+    except UNREADABLE:
+        members, values = _MEMBERS.decode(raw), {}
+    for field, read in fields:
+        try:
+            if field.encode_name in members or field.required:
+                values[field.name] = read(members.get(field.encode_name, NULL), skipped)
+        except UNREADABLE:
+            if field.required:
+                raise
+            skipped.fields += 1
+            if msgspec.UnsetType in get_args(field.type):
+                values[field.name] = msgspec.UNSET
+    return strict.type(**values)

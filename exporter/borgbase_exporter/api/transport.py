@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import queue
@@ -11,18 +12,16 @@ import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection
+from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 
 from borgbase_exporter import __version__
 from borgbase_exporter.errors import (
@@ -84,9 +83,6 @@ class Reply:
     retry_after: float | None = None
 
 
-Outcome = Reply | PollError
-
-
 def secrets(endpoint: Endpoint, token: str) -> tuple[str, ...]:
     """Return what a server or a proxy may repeat and must not be shown."""
     proxy = urlsplit(endpoint.proxy or "")
@@ -107,132 +103,196 @@ class Transport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._leftover: threading.Thread | None = None
-        self._host = self._way = urlsplit(endpoint.url).hostname or ""
-        if endpoint.proxy:
-            netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
-            self._way += f" by the proxy {netloc}"
 
-    def post(self, query: str, token: str, *, seconds: float) -> Outcome:
-        """Send a query; return the answer, or why there is none, within so many seconds.
+    def post(self, query: str, token: str, *, seconds: float) -> Reply:
+        """Send a query and return the answer within so many seconds, or raise a PollError.
 
         An error status is for the caller to judge: GraphQL servers explain themselves in the body.
         """
         ends = time.monotonic() + seconds
         if seconds <= 0:
-            return DeadlineError("the poll's time was used up before this query")
+            raise DeadlineError("the poll's time was used up before this query")
         if self._leftover:
             self._leftover.join(min(seconds, CUT_SECONDS))
             if self._leftover.is_alive():
-                return DeadlineError("an earlier query to the API has still not ended")
-        outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        adapter = _Adapter(ends)
-        work = (query, token, adapter, outcomes.put)
-        thread = threading.Thread(target=self._work, args=work, name="exchange", daemon=True)
+                raise DeadlineError("an earlier query to the API has still not ended")
+        exchange = _Exchange(self._endpoint, token, ends)
+        thread = threading.Thread(target=exchange.run, args=[query], name="exchange", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            return InternalError(f"no thread for a query: {error}")
+            raise InternalError(f"no thread for a query: {error}") from None
         self._leftover = thread
         try:
-            return outcomes.get(timeout=max(0.0, ends - time.monotonic()))
+            outcome = exchange.outcomes.get(timeout=max(0.0, ends - time.monotonic()))
         except queue.Empty:
-            adapter.cut()
-            return self._late()
-
-    def _work(
-        self, query: str, token: str, adapter: _Adapter, put: Callable[[Outcome], None]
-    ) -> None:
-        """Exchange, and put the outcome. No frame outlives that: one may hold a huge answer."""
-        outcome: Outcome
+            exchange.cut()
+            raise exchange.failure(TimeoutError()) from None
+        if isinstance(outcome, Reply):
+            return outcome
         try:
-            outcome = self._exchange(query, token, adapter)
+            raise outcome
+        finally:
+            del outcome  # else the error and this frame would hold each other
+
+
+class _Exchange(HTTPAdapter):
+    """One request and its answer; another thread can shut its connections down.
+
+    An adapter without a session takes nothing from the environment (no netrc, which would replace
+    the token, no proxy or certificate variables), keeps no cookies and follows no redirects.
+    """
+
+    def __init__(self, endpoint: Endpoint, token: str, ends: float) -> None:
+        super().__init__(max_retries=0)
+        self._endpoint = endpoint
+        self._token = token
+        self._ends = ends
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._over = False
+        self.outcomes: queue.SimpleQueue[Reply | PollError] = queue.SimpleQueue()
+        self._where = urlsplit(endpoint.url).hostname or ""
+        if endpoint.proxy:
+            netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
+            self._where += f" by the proxy {netloc}"
+
+    def run(self, query: str) -> None:
+        """Exchange, and put the outcome. No frame outlives that: one may hold a huge answer."""
+        outcome: Reply | PollError
+        try:
+            with contextlib.closing(self):
+                outcome = self._exchange(query)
         except PollError as error:
             outcome = error.without_frames()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            outcome = self._failure(error, token)
+            outcome = self.failure(error)
         except Exception:
             log.exception("a defect, please report it")
             outcome = InternalError("a defect of the exporter; its log has the details")
-        put(outcome)
+        self.outcomes.put(outcome)
 
-    def _exchange(self, query: str, token: str, adapter: _Adapter) -> Reply:
-        with (
-            self._session(token, adapter) as session,
-            session.post(
-                self._endpoint.url,
-                data=msgspec.json.encode({"query": query}),
-                timeout=(adapter.left() / ADDRESSES, adapter.left()),
-                allow_redirects=False,
-                stream=True,
-            ) as response,
-        ):
-            if response.status_code // 100 == 3:  # noqa: PLR2004  # the class of redirects
-                raise RedirectError(
-                    f"{self._host} answered with a redirect (HTTP {response.status_code}), "
-                    "which is not followed"
-                )
-            return Reply(response.status_code, self._read(response), _retry_after(response))
-
-    def _session(self, token: str, adapter: _Adapter) -> requests.Session:
-        """Return a session that takes nothing from the environment.
-
-        No netrc (it would replace the token), no proxy or certificate variables, no cookies.
-        """
-        session = _Session()
-        session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.verify = self._endpoint.ca_file or True
-        session.headers = {
+    def _exchange(self, query: str) -> Reply:
+        headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "Authorization": f"Bearer {token}",
+            "Authorization": f"Bearer {self._token}",
             "Content-Type": "application/json",
             "User-Agent": f"borgbase-exporter/{__version__}",
         }
-        if self._endpoint.proxy:
-            session.proxies = {"http": self._endpoint.proxy, "https": self._endpoint.proxy}
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        return session
+        body = msgspec.json.encode({"query": query})
+        request = requests.Request("POST", self._endpoint.url, headers, data=body).prepare()
+        proxies = {"all": self._endpoint.proxy} if self._endpoint.proxy else {}
+        timeout = (self._left() / ADDRESSES, self._left())
+        with self.send(request, stream=True, timeout=timeout, proxies=proxies) as response:
+            if response.status_code // 100 == 3:  # noqa: PLR2004  # the class of redirects
+                raise RedirectError(
+                    f"{self._where} answered with a redirect (HTTP {response.status_code}), "
+                    "which is not followed"
+                )
+            return Reply(response.status_code, self._read(response), _retry_after(response))
 
     def _read(self, response: requests.Response) -> bytes:
         encoding = response.headers.get("Content-Encoding", "").lower()
         if encoding not in READABLE_ENCODINGS:
             # Not asked for; and five layers of gzip can keep a processor busy for ever.
-            raise NotJSONError(f"{self._host} compressed its answer in a way we did not ask for")
-        limit = self._endpoint.max_response
-        body = io.BytesIO()
+            raise NotJSONError(f"{self._where} compressed its answer in a way we did not ask for")
+        limit, parts, body = self._endpoint.max_response, 0, io.BytesIO()
         # Not `read`, which takes a chunk of size -1 for one without end.
         while chunk := response.raw.read1(CHUNK, decode_content=True):
             body.write(chunk)
-            if body.tell() > limit:
-                raise TooLargeError(f"the answer is larger than {limit} bytes (--api.max-response)")
-        answer = body.getvalue()  # its own buffer, not a copy
-        if sum(map(answer.count, (b",", b"\\"))) * BYTES_A_PART > limit:
-            raise TooLargeError(
-                "the answer has more parts than fit into the memory of "
-                f"{limit} bytes (--api.max-response)"
-            )
-        return answer
+            parts += chunk.count(b",") + chunk.count(b"\\")
+            if max(body.tell(), parts * BYTES_A_PART) > limit:
+                raise TooLargeError(
+                    f"the answer takes more memory than {limit} bytes (--api.max-response)"
+                )
+        return body.getvalue()  # its own buffer, not a copy
 
-    def _late(self) -> PollError:
-        return DeadlineError(f"no complete answer from {self._way} in time")
-
-    def _failure(self, error: Exception, token: str) -> PollError:
-        chain = list(_causes(error))
+    def failure(self, error: Exception) -> PollError:
+        """Return what an error of the libraries means."""
+        chain = _causes(error)
         for cause in chain:
             # The libraries' frames are in cycles with their exceptions, and keep sockets open.
             traceback.clear_frames(cause.__traceback__)
-        if any(isinstance(cause, _TIMEOUTS) for cause in chain):
-            return self._late()
         # The libraries quote what came, and a server may send our own headers back.
-        words = redacted(_words(chain[-1]), *secrets(self._endpoint, token))
+        words = redacted(_words(chain[-1]), *secrets(self._endpoint, self._token))
         words = words or type(chain[-1]).__name__
-        if any(isinstance(cause, _SSL_ERRORS) for cause in chain):
-            return TLSError(f"no trusted connection to {self._way}: {words}")
-        if any(isinstance(cause, urllib3.exceptions.DecodeError) for cause in chain):
-            return NotJSONError(f"the answer of {self._host} is not validly compressed: {words}")
-        return ConnectError(f"no answer from {self._way}: {words}")
+        kind, text = next(
+            (kind, text)
+            for types, kind, text in _FAILURES
+            if any(isinstance(cause, types) for cause in chain)
+        )
+        return kind(text.format(where=self._where, words=words))
+
+    def _left(self) -> float:
+        """Return the seconds left."""
+        return max(SHORTEST, self._ends - time.monotonic())
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """Add to what a connection is made by the context that all exchanges share."""
+        host, _ = super().build_connection_pool_key_attributes(*args, **kwargs)
+        https = host["scheme"] == "https"
+        return host, {"ssl_context": _tls_context(self._endpoint.ca_file)} if https else {}
+
+    def cert_verify(self, *_args: Any, **_kwargs: Any) -> None:
+        """Leave the verification to the context, instead of loading the CAs each time."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool for a request; the sockets of its connections will be known."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        make = pool.ConnectionCls
+
+        def watched(**options: Any) -> Any:
+            connection = make(**options)
+            connect = connection._new_conn  # noqa: SLF001  # nothing public shows the bare socket
+            connection._new_conn = lambda: self._watch(connect())  # noqa: SLF001
+            return connection
+
+        pool.ConnectionCls = watched
+        return pool
+
+    def _watch(self, opened: socket.socket) -> socket.socket:
+        with contextlib.ExitStack() as on_error, self._lock:
+            on_error.callback(opened.close)
+            opened.settimeout(self._left())
+            # A duplicate stays valid when TLS takes the original over.
+            self._sockets.append(opened.dup())
+            if self._over:
+                opened.shutdown(socket.SHUT_RDWR)
+            on_error.pop_all()
+        return opened
+
+    def cut(self) -> None:
+        """Shut down what is open, and what will be opened."""
+        with self._lock:
+            self._over = True
+            for opened in self._sockets:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close everything."""
+        super().close()
+        with self._lock:
+            while self._sockets:
+                self._sockets.pop().close()
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return the context for a CA file as it is now; building one takes long."""
+    path = ca_file or DEFAULT_CA_BUNDLE_PATH
+    try:
+        return _loaded(path, Path(path).stat().st_mtime_ns)
+    except OSError as error:
+        raise TLSError(f"the CA file {path} cannot be read: {_words(error)}") from None
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(ca_file: str, _mtime: int) -> ssl.SSLContext:
+    # This also verifies host names.
+    context = urllib3.util.create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    context.load_verify_locations(ca_file)
+    return context
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -245,9 +305,25 @@ def _retry_after(response: requests.Response) -> float | None:
     return None
 
 
-_SSL_ERRORS = (requests.exceptions.SSLError, urllib3.exceptions.SSLError)
-# Not urllib3's TimeoutError: refused connections and unknown hosts are of its kin.
-_TIMEOUTS = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError)
+_FAILURES: tuple[tuple[tuple[type[Exception], ...], type[PollError], str], ...] = (
+    (
+        # Not urllib3's TimeoutError: refused connections and unknown hosts are of its kin.
+        (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError),
+        DeadlineError,
+        "no complete answer from {where} in time",
+    ),
+    (
+        (requests.exceptions.SSLError, urllib3.exceptions.SSLError),
+        TLSError,
+        "no trusted connection to {where}: {words}",
+    ),
+    (
+        (urllib3.exceptions.DecodeError,),
+        NotJSONError,
+        "the answer of {where} is not validly compressed: {words}",
+    ),
+    ((Exception,), ConnectError, "no answer from {where}: {words}"),
+)
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
 """How OpenSSL's releases call an answer that is none to a handshake."""
 
@@ -262,76 +338,12 @@ def _words(error: BaseException) -> str:
     return str((isinstance(error, OSError) and error.strerror) or error).strip()
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it wraps, outermost first: the libraries nest them in many ways."""
-    seen: set[int] = set()
-    inner: object = error
-    while isinstance(inner, BaseException) and id(inner) not in seen:
-        seen.add(id(inner))
-        yield inner
-        nested = [inner.__cause__, getattr(inner, "reason", None), *reversed(inner.args)]
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what it wraps, outermost first: the libraries nest them in many ways."""
+    found: list[BaseException] = []
+    inner: BaseException | None = error
+    while inner and inner not in found:
+        found.append(inner)
+        nested = (inner.__cause__, getattr(inner, "reason", None), *reversed(inner.args))
         inner = next((item for item in nested if isinstance(item, BaseException)), None)
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return nothing: else requests reads the body of a redirect, however large."""
-
-
-class _Adapter(HTTPAdapter):
-    """Opens the connections of one exchange, and can shut them down from another thread."""
-
-    def __init__(self, ends: float) -> None:
-        self._ends = ends
-        self._lock = threading.Lock()
-        self._connections: list[HTTPConnection] = []
-        self._sockets: list[socket.socket] = []
-        self._over = False
-        super().__init__(max_retries=0)
-
-    def left(self) -> float:
-        """Return the seconds left."""
-        return max(SHORTEST, self._ends - time.monotonic())
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the pool for a request; its connections will be watched."""
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        make = pool.ConnectionCls
-        pool.ConnectionCls = lambda **options: self._watched(make(**options))
-        return pool
-
-    def _watched(self, connection: Any) -> Any:
-        connect = connection._new_conn  # noqa: SLF001  # nothing public shows the bare socket
-
-        def new_conn() -> socket.socket:
-            opened: socket.socket = connect()
-            with contextlib.ExitStack() as on_error, self._lock:
-                on_error.callback(opened.close)
-                opened.settimeout(self.left())
-                # A duplicate stays valid when TLS takes the original over.
-                self._sockets.append(opened.dup())
-                if self._over:
-                    opened.shutdown(socket.SHUT_RDWR)
-                on_error.pop_all()
-            return opened
-
-        self._connections.append(connection)
-        connection._new_conn = new_conn  # noqa: SLF001
-        return connection
-
-    def cut(self) -> None:
-        """Shut down what is open, and what will be opened."""
-        with self._lock:
-            self._over = True
-            for opened in self._sockets:
-                with contextlib.suppress(OSError):
-                    opened.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close everything now; urllib3 leaves that to the garbage collector."""
-        super().close()
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
-            while self._sockets:
-                self._sockets.pop().close()
+    return found

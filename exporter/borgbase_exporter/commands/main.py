@@ -102,7 +102,7 @@ def make_poller(given: Command, account: str, source: TokenSource) -> Poller:
             simulated=given.demo,
         ),
         source,
-        Client(given.api),
+        Client(given.api, account),
         [area for area in AREAS if area.name in given.collectors],
         Schedule(given.poll.interval, given.poll.timeout, given.poll.max_age),
     )
