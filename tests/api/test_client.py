@@ -54,7 +54,7 @@ class Wire:
     def run(self, query: Query, missing: frozenset[str] = frozenset()) -> Answer:
         with responses.RequestsMock() as api:
             api.add_callback("POST", URL, self._answer)
-            return Client(endpoint(URL)).run(query, CANARY, missing, seconds=PLENTY)
+            return Client(endpoint(URL), "home").run(query, CANARY, missing, seconds=PLENTY)
 
 
 def run(
@@ -373,9 +373,9 @@ def test_each_query_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     without(["quota"], MESSAGES["single quotes"]).run(REPOS)
 
     logged = [r for r in caplog.records if r.name == "borgbase_exporter.api.client"]
-    assert [(r.query, r.bytes > 0, r.outcome) for r in logged] == [  # type: ignore[attr-defined]
-        ("Repos", True, "schema"),
-        ("Repos", True, "ok"),
+    assert [(r.account, r.query, r.bytes > 0, r.outcome) for r in logged] == [  # type: ignore[attr-defined]
+        ("home", "Repos", True, "schema"),
+        ("home", "Repos", True, "ok"),
     ]
     assert all(float(r.seconds) >= 0 for r in logged)  # type: ignore[attr-defined]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from borgbase_exporter.errors import (
 from tests.canary import CANARY, betrays
 from tests.lab.bench import HARD, PLENTY, SHORT, Endpoint, endpoint, within
 from tests.lab.scripts import OK, answers, close, drips, full, hold, says
-from tests.lab.wire import LOCALHOST, Lab, Script
+from tests.lab.wire import ELSEWHERE, LOCALHOST, Lab, Script
 
 URL = "https://api.example/graphql"
 
@@ -266,6 +268,16 @@ def test_authorities_that_are_gone(tmp_path: Any) -> None:
 
     assert isinstance(error, PollError)
     assert "gone.pem" in str(error)
+
+
+def test_authorities_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    with Lab(answers(b"{}"), certificate=LOCALHOST) as lab:
+        for mtime, trusted in enumerate((LOCALHOST, ELSEWHERE, LOCALHOST)):
+            bundle.write_bytes(Path(trusted).read_bytes())
+            os.utime(bundle, (mtime, mtime))
+            reply = post(endpoint(lab.url, str(bundle)))
+            assert isinstance(reply, TLSError) is (trusted == ELSEWHERE)
 
 
 LEAKY: dict[str, Script] = {
