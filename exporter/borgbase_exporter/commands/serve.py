@@ -40,6 +40,8 @@ class Exporter:
         self.accounts = Accounts(
             settings.tokens, functools.partial(make_poller, settings), self.board
         )
+        self.page = StatusPage(self, settings) if settings.web.status_page else None
+        self._noted = 0
 
     @property
     def latest(self) -> View[Pages]:
@@ -48,7 +50,11 @@ class Exporter:
 
     async def view(self) -> View[Pages]:
         """Return the newest view, in which nothing has expired."""
-        return await self.board.view()
+        view = await self.board.view()
+        if self.page and view.revision != self._noted:
+            self._noted = view.revision
+            self.page.note(view)
+        return view
 
     def troubles(self) -> list[str]:
         """Return in words what is wrong with the exporter itself."""
@@ -74,8 +80,7 @@ async def _serve(settings: Serve) -> int:
     for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, hangup)):
         loop.add_signal_handler(number, event.set)
     exporter = Exporter(settings)
-    page = StatusPage(exporter, settings) if settings.web.status_page else None
-    app = App(exporter, settings.web, page)
+    app = App(exporter, settings.web, exporter.page)
     try:
         server = Server(app, settings.web)
     except OSError as error:
