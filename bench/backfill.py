@@ -37,7 +37,7 @@ def main(repos: int, days: int, *flags: str) -> None:
 def measure(name: str, *command: str | Path) -> None:
     """Run a command and print its time and the peak of its memory."""
     begun = time.monotonic()
-    process = subprocess.Popen(command, env=environment(BORGBASE_TOKEN="nobody's"))
+    process = subprocess.Popen(command, env=environment(BORGBASE_TOKEN="of-nobody"))
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds, cpu = time.monotonic() - begun, used.ru_utime + used.ru_stime

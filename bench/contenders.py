@@ -70,7 +70,7 @@ def serving(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(port),
-            env=environment(BORGBASE_TOKEN="nobody's"),
+            env=environment(BORGBASE_TOKEN="of-nobody"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
