@@ -16,7 +16,6 @@ import pytest
 from borgbase_exporter.api.areas import AREAS, Collected
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Query
-from borgbase_exporter.demo import SimulatedAccount
 from borgbase_exporter.errors import AuthError, GraphQLError
 from borgbase_exporter.model import (
     Account,
@@ -29,7 +28,7 @@ from borgbase_exporter.model import (
     SSHKey,
     SSHKeyList,
 )
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.graphql.server import OLDER_PLAN
 from tests.lab.account import REPO
 from tests.lab.bench import PLENTY, endpoint

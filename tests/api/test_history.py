@@ -7,10 +7,9 @@ import pytest
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.history import BILLED, billed_days, usage, usage_days
 from borgbase_exporter.api.query import Query
-from borgbase_exporter.demo import SimulatedAccount
 from borgbase_exporter.errors import AuthError, GraphQLError, UnknownFieldError
 from tests.clock import START, Clock
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
 from tests.lab.bench import PLENTY, endpoint
 from tests.lab.scripts import says

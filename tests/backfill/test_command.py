@@ -15,13 +15,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from borgbase_exporter import settings
 from borgbase_exporter.commands.backfill import BATCH, run
-from borgbase_exporter.demo import SimulatedAccount
 from borgbase_exporter.text import DAY
 from tests.backfill.canned import MB, NOON, TODAY, Canned, Usage
 from tests.canary import CANARY
 from tests.clock import START, Clock
 from tests.end_to_end import processes
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
 from tests.lab.wire import Lab, Wire
 

@@ -14,10 +14,9 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from borgbase_exporter.demo import SimulatedAccount
 from borgbase_exporter.text import DAY
 from tests.end_to_end.processes import ROOT, Prometheus, exporter, prometheus, run, until
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require
 
 JOB = "borgbase"

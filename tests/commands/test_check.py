@@ -20,11 +20,12 @@ import requests
 import responses
 
 from borgbase_exporter.commands.main import main
-from borgbase_exporter.demo import SimulatedAccount, SimulatedApi, Trouble
+from borgbase_exporter.demo import SimulatedApi, Trouble
 from borgbase_exporter.findings.report import encode, report
 from tests.end_to_end.processes import EXPORTER, environment, until
 from tests.facts import FINE_REPO, NOW
 from tests.findings.cases import failing, polled
+from tests.graphql import SimulatedAccount
 from tests.lab.scripts import hold
 from tests.lab.wire import Lab
 

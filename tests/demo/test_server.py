@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ import requests
 
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.history import BILLED, usage
-from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
+from borgbase_exporter.demo import SimulatedApi
 from borgbase_exporter.demo.answers import DENIED
 from borgbase_exporter.text import DAY
 from tests.clock import START, Clock
-from tests.graphql import Edition, root
+from tests.graphql import Edition, SimulatedAccount, root
 
 REPOS = "query Repos { isAuthenticated repoList { name } }"
 TOKENS = "query Tokens { isAuthenticated me { jwttokenSet { name } } }"
@@ -109,13 +108,6 @@ def test_the_token_selects_the_account(clock: Clock) -> None:
         assert [len(_names(api, account.token)) for account in (one, two)] == [1, 2]
 
 
-def test_accounts_need_tokens_of_their_own(clock: Clock) -> None:
-    with pytest.raises(ValueError, match="its own seed"):
-        SimulatedApi([SimulatedAccount(clock=clock), SimulatedAccount(clock=clock)])
-    with pytest.raises(ValueError, match="at least one account"):
-        SimulatedApi([])
-
-
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"{}", b'{"query": 1}', b"\xff", b'{"query": "query Other { x }"}']
 )
@@ -126,19 +118,6 @@ def test_anything_but_the_exporters_queries_is_a_bad_request(
 
     assert response.status_code == 400
     assert response.json()["errors"]
-
-
-def test_gzip_for_clients_that_accept_it(api: SimulatedApi) -> None:
-    bodies = {}
-    for encoding in ("gzip", "identity"):
-        headers = {"Accept-Encoding": encoding}
-        with requests.post(
-            api.url, json={"query": REPOS}, headers=headers, stream=True, timeout=5
-        ) as response:
-            bodies[encoding] = response.raw.read(decode_content=False)
-            assert response.headers.get("Content-Encoding", "identity") == encoding
-
-    assert gzip.decompress(bodies["gzip"]) == bodies["identity"]
 
 
 def test_many_clients_at_once(api: SimulatedApi, account: SimulatedAccount) -> None:
@@ -155,16 +134,3 @@ def test_many_clients_at_once(api: SimulatedApi, account: SimulatedAccount) -> N
 
     assert len(answers) == 20
     assert {len(names) for names in answers} <= {12, 13}
-
-
-def test_a_stopped_api_comes_back_at_the_same_address(
-    api: SimulatedApi, account: SimulatedAccount
-) -> None:
-    url = api.url
-    api.stop()
-    with pytest.raises(requests.ConnectionError):
-        _ask(api, account.token)
-    api.start()
-
-    assert api.url == url
-    assert _names(api, account.token)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from borgbase_exporter.demo import SimulatedAccount
 from tests.canary import CANARY
 from tests.end_to_end.facts import new_account
 from tests.end_to_end.processes import Prometheus, exporter, prometheus, until
@@ -29,7 +28,7 @@ from tests.end_to_end.stage import (
     Stage,
     put_token,
 )
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from borgbase_exporter.demo import SimulatedAccount, Trouble
+from borgbase_exporter.demo import Trouble
 from borgbase_exporter.demo.cast import SSH_KEYS, Repo
 from borgbase_exporter.demo.curves import DAY
 from tests.end_to_end.processes import Series
+from tests.graphql import SimulatedAccount
 
 NOW = 1_750_000_000.0  # 2025-06-15 15:06:40 UTC
 
@@ -157,7 +158,7 @@ def _repos(account: SimulatedAccount) -> Facts:
 
 def _account(account: SimulatedAccount) -> Facts:
     usage = sum(repo.usage(NOW) for repo in account.repos)
-    included = account.moment().included_gb * 1_000_000_000
+    included = account.included_gb * 1_000_000_000
     billed = round(usage, -6)  # the API tells it in GB with three decimals
     ending = Trouble.SUBSCRIPTION_ENDING in account.troubles
     held = [token.permission for token in account.tokens.values()]

@@ -4,10 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from borgbase_exporter.demo import SimulatedAccount
 from tests.end_to_end.facts import MOVING, series
 from tests.end_to_end.processes import Prometheus, Running, Series, until
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 
 HOME, WORK = "personal", 'Acme "EU" \\ übrig'
 DELETING, RENAMING, ROTATING, REVOKED = "deleting", "renaming", "rotating", "revoked"

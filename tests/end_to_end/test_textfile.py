@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from borgbase_exporter.demo import SimulatedAccount
 from tests.end_to_end.facts import new_account
 from tests.end_to_end.processes import (
     ANYWHERE,
@@ -28,7 +27,7 @@ from tests.end_to_end.processes import (
     until,
 )
 from tests.end_to_end.stage import put_token
-from tests.graphql import GraphQLApi
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require
 
 HOME, WORK = 'Zoë\'s "home"', "work"

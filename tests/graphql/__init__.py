@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tests.graphql.account import SimulatedAccount
 from tests.graphql.schema import Drift, Edition, load_schema
 from tests.graphql.server import GraphQLApi, Request, root
 
-__all__ = ["Drift", "Edition", "GraphQLApi", "Request", "load_schema", "root"]
+__all__ = ["Drift", "Edition", "GraphQLApi", "Request", "SimulatedAccount", "load_schema", "root"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socketserver
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -52,6 +53,15 @@ class GraphQLApi(SimulatedApi):
         self._lock = threading.Lock()
         self._edition = Edition(Drift(without=frozenset(without), renamed=renamed or {}))
         self._requests: deque[Request] = deque(maxlen=_REQUESTS_KEPT)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self.__exit__()
+
+    def start(self) -> None:
+        """Listen again, on the same port."""
+        socketserver.TCPServer.__init__(self, self.server_address, self.RequestHandlerClass)  # type: ignore[arg-type]  # of Self
+        self.__enter__()
 
     @property
     def requests(self) -> list[Request]:

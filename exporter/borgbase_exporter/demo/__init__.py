@@ -1,9 +1,4 @@
-"""A simulated BorgBase account, and its API over HTTP on loopback.
-
-with SimulatedApi([account := SimulatedAccount()]) as api:
-    requests.post(api.url, json={"query": "query Repos { repoList { name } }"},
-                  headers={"Authorization": f"Bearer {account.token}"})
-"""
+"""A simulated BorgBase account, and its API over HTTP on loopback."""
 
 from borgbase_exporter.demo.account import SimulatedAccount
 from borgbase_exporter.demo.cast import Trouble

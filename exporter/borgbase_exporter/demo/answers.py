@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from borgbase_exporter.demo.cast import SSH_KEYS, Repo, Trouble
+from borgbase_exporter.demo.cast import SSH_KEYS, Trouble
 from borgbase_exporter.demo.curves import DAY, GB
-from borgbase_exporter.demo.tokens import Token
+
+if TYPE_CHECKING:
+    from borgbase_exporter.demo.account import SimulatedAccount
 
 JSON = dict[str, Any]
 Resolvers = dict[str, Callable[[], Any]]
@@ -22,7 +24,6 @@ DENIED = "You do not have permission to perform this action"
 
 _QUERY = re.compile(r"\s*query (\w+)")
 _USAGE = re.compile(r'(\w+): repoUsageList\(repoId: "(\w+)"\)')
-_CREATE_ONLY = ("Repos", "SSHKeys")
 _AS_STORED = (
     *("id", "name", "quotaEnabled", "alertDays", "format", "borgVersion", "encryption"),
     *("accessMode", "appendOnly", "compactionEnabled", "sftpEnabled"),
@@ -32,43 +33,45 @@ _TERM = 365 * DAY
 _USD_PER_GB_AND_DAY = 0.01 * 12 / 365  # a cent a month
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token without its secret. Times in Unix seconds."""
+
+    id: str
+    name: str
+    permission: str
+    """RO, FA or CO: read only, full access, create only."""
+    created: float
+    expires: float | None = None
+    used_every: float | None = None
+    """Seconds between two uses; None for a token that is never used."""
+
+    def last_used(self, now: float) -> float | None:
+        """Return the time of the last use up to this moment, None when there was none."""
+        every, until = self.used_every, min(now, self.expires or now)
+        return max(self.created, until // every * every) if every else None
+
+
 class Moment:
-    """An account at one moment, and its answers to the exporter's own queries."""
+    """An account as it is now, and its answers to the exporter's own queries."""
 
-    now: float
-    start: float
-    troubles: frozenset[Trouble]
-    all_repos: Mapping[str, Repo]
-    """By id, deleted ones too."""
-    tokens: Mapping[str, Token]
-    """By secret."""
-    included_gb: int
-    past_sums: dict[float, int] = field(default_factory=dict)
-    """Bytes stored at the ends of past days, shared by the moments between two changes."""
-
-    @property
-    def repos(self) -> tuple[Repo, ...]:
-        """The repos that exist."""
-        return tuple(repo for repo in self.all_repos.values() if repo.exists(self.now))
-
-    def find(self, repo_id: str) -> Repo:
-        """Return a repo that exists. LookupError when there is none."""
-        if (repo := self.all_repos.get(repo_id)) and repo.exists(self.now):
-            return repo
-        raise LookupError(f"Repo matching query does not exist: {repo_id}")
+    def __init__(self, account: SimulatedAccount) -> None:
+        self.account = account
+        self.now = account.now()
+        self.included_gb = account.included_gb
+        self.repos = tuple(repo for repo in account.all_repos if repo.exists(self.now))
 
     def answer(self, query: str, permission: str | None) -> JSON:
-        """Answer one of the exporter's queries for a token's permission; None: no valid token.
-
-        ValueError for any other query.
-        """
+        """Answer a query of the exporter, else ValueError; None is no valid token's permission."""
         name, resolvers = self._resolvers(query)
+        allowed = permission in {"RO", "FA"} or (
+            permission == "CO" and name in {"Repos", "SSHKeys"}
+        )
         data: JSON = {"isAuthenticated": permission is not None}
         errors = []
         for key, resolve in resolvers.items():
             try:
-                if permission is None or (permission == "CO" and name not in _CREATE_ONLY):
+                if not allowed:
                     raise PermissionError(DENIED)  # noqa: TRY301
                 data[key] = resolve()
             except (PermissionError, LookupError) as error:
@@ -94,7 +97,7 @@ class Moment:
     def repo_list(self) -> list[JSON]:
         """List the repos."""
         return [
-            {name: getattr(repo, _snake(name)) for name in _AS_STORED}
+            {name: getattr(repo, re.sub("(?=[A-Z])", "_", name).lower()) for name in _AS_STORED}
             | {
                 "currentUsage": repo.usage(self.now) / MB,
                 "quota": repo.quota // MB,
@@ -107,8 +110,10 @@ class Moment:
         ]
 
     def usage(self, repo_id: str) -> list[JSON]:
-        """List what a repo held at the end of each day and holds now. LookupError as above."""
-        repo = self.find(repo_id)
+        """List what a repo held at the end of each day and holds now; LookupError without it."""
+        repo = next((repo for repo in self.repos if repo.id == repo_id), None)
+        if not repo:
+            raise LookupError(f"Repo matching query does not exist: {repo_id}")
         return [
             {"date": _date(day), "diskUsage": round(repo.usage(moment) / MB)}
             for day, moment in self._ends_of_days(repo.curve.born)
@@ -116,14 +121,15 @@ class Moment:
 
     def ssh_list(self) -> list[JSON]:
         """List the SSH keys."""
-        used: dict[str, float] = {}
-        for repo in self.repos:
-            for key in repo.keys:
-                used[key] = max(used.get(key, 0), repo.last_write(self.now) or 0)
-        added = {key: _time(self.start - age * DAY) for key, (_, age) in SSH_KEYS.items()}
+        writes = [(repo.keys, repo.last_write(self.now) or 0) for repo in self.repos]
         return [
-            {"id": key, "name": name, "addedAt": added[key], "lastUsedAt": _time(used.get(key))}
-            for key, (name, _) in SSH_KEYS.items()
+            {
+                "id": key,
+                "name": name,
+                "addedAt": _time(self.account.start - age * DAY),
+                "lastUsedAt": _time(max((at for keys, at in writes if key in keys), default=None)),
+            }
+            for key, (name, age) in SSH_KEYS.items()
         ]
 
     def me(self) -> JSON:
@@ -133,7 +139,7 @@ class Moment:
         return {
             "activePlan": {"name": "Business", "maxRepos": 1_000_000, **sizes},
             "currentSubscription": {"endDate": _time(end), "active": begin <= self.now < end},
-            "autoRenew": Trouble.SUBSCRIPTION_ENDING not in self.troubles,
+            "autoRenew": Trouble.SUBSCRIPTION_ENDING not in self.account.troubles,
             "diskUsage": sum(repo.usage(self.now) for repo in self.repos) / MB,
             "repoCount": len(self.repos),
         }
@@ -148,7 +154,7 @@ class Moment:
                 "lastUsed": _time(token.last_used(self.now)),
                 "expiration": _time(token.expires),
             }
-            for token in self.tokens.values()
+            for token in self.account.tokens.values()
         ]
 
     def bill(self, *, excess: bool = True) -> list[JSON]:
@@ -167,40 +173,27 @@ class Moment:
 
     def _term(self) -> tuple[float, float]:
         """Return when the current subscription began and when it ends."""
-        ending = Trouble.SUBSCRIPTION_ENDING in self.troubles
-        end = self.start + (9 if ending else 230) * DAY
-        if not ending and self.now > end:
-            end += ceil((self.now - end) / _TERM) * _TERM
-        return end - _TERM, end
+        ending = Trouble.SUBSCRIPTION_ENDING in self.account.troubles
+        end = self.account.start + (9 if ending else 230) * DAY
+        renewals = 0 if ending else max(0, ceil((self.now - end) / _TERM))
+        return end + (renewals - 1) * _TERM, end + renewals * _TERM
 
-    def _ends_of_days(self, since: float) -> Iterator[tuple[int, float]]:
-        """Yield the days up to today, each with its last moment, which today is now."""
-        today = int(self.now // DAY)
-        for day in range(int(since // DAY), today):
-            yield day, (day + 1) * DAY - 1
-        yield today, self.now
+    def _ends_of_days(self, since: float) -> list[tuple[int, float]]:
+        """List the days up to today, each with its last second, which today is now."""
+        days = range(int(since // DAY), int(self.now // DAY) + 1)
+        return [(day, min(self.now, (day + 1) * DAY - 1)) for day in days]
 
     def _days(self) -> list[tuple[int, float, float]]:
         """List each day, the GB stored and the GB in excess of the plan, newest first."""
-        since = min((repo.curve.born for repo in self.all_repos.values()), default=self.now)
-        days = [(day, self._stored(moment) / GB) for day, moment in self._ends_of_days(since)]
+        since = min((repo.curve.born for repo in self.account.all_repos), default=self.now)
+        days = [
+            (day, self.account.stored(moment) / GB) for day, moment in self._ends_of_days(since)
+        ]
         return [(day, gb, max(0.0, gb - self.included_gb)) for day, gb in reversed(days)]
-
-    def _stored(self, moment: float) -> int:
-        if moment in self.past_sums:
-            return self.past_sums[moment]
-        stored = sum(repo.usage(moment) for repo in self.all_repos.values())
-        if moment < self.now:
-            self.past_sums[moment] = stored
-        return stored
-
-
-def _snake(name: str) -> str:
-    return re.sub("([A-Z])", r"_\1", name).lower()
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
 
 
 def _date(day: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, inf
 from typing import Any
@@ -32,14 +32,10 @@ class Trouble(StrEnum):
     """The plan includes 10 % less than what is stored at the start."""
 
 
-SERVERS = (
-    "eu-north-1.repo.example",
-    "eu-central-7.repo.example",
-    "us-east-2.repo.example",
-    "us-west-4.repo.example",
-    "eu-dedicated-3.repo.example",
+SERVERS = tuple(
+    f"{name}.repo.example"
+    for name in ("eu-north-1", "eu-central-7", "us-east-2", "us-west-4", "eu-dedicated-3")
 )
-
 LAPTOP, NAS, DEPLOY, YUBIKEY = "311", "402", "577", "698"
 SSH_KEYS = {  # id: name, days from its addition to the start
     LAPTOP: ("anna@laptop", 600),
@@ -49,17 +45,14 @@ SSH_KEYS = {  # id: name, days from its addition to the start
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Repo:
     """A repo, its fields named like the API's. Sizes in bytes, times in Unix seconds."""
 
     id: str
     name: str
     curve: Curve
-    shifts: tuple[tuple[float, float], ...] = ()
-    """(moment, bytes): what is added to the curve from a moment on, in order of time."""
-    deleted: float = inf
-    server: str = "eu-central-7.repo.example"
+    server: str = SERVERS[1]
     quota: int = 0
     quota_enabled: bool = False
     alert_days: int = 2
@@ -81,37 +74,16 @@ class Repo:
 
     def exists(self, now: float) -> bool:
         """Return whether the repo is there at this moment."""
-        return self.curve.born <= now < self.deleted
+        return self.curve.born <= now
 
     def usage(self, now: float) -> int:
         """Return the bytes stored at this moment, 0 when the repo is not there."""
-        if not self.exists(now):
-            return 0
-        size = self.curve.size(now)
-        if self.shifts:
-            size += next((bytes_ for moment, bytes_ in reversed(self.shifts) if moment <= now), 0)
-        return max(0, round(size))
+        return round(self.curve.size(now))
 
     def last_write(self, now: float) -> float | None:
         """Return the time of the last write up to this moment, None when there was none."""
-        writes = [moment for moment, _ in self.shifts if moment <= now]
-        if number := self.curve.writes(now):
-            writes.append(self.curve.written(number))
-        return max(writes, default=None)
-
-
-@dataclass(frozen=True)
-class _Role:
-    """How a repo begins; sizes in GB, age in days."""
-
-    name: str
-    age: int
-    plateau: float
-    growth: float = 0
-    churn: float = 0
-    every: int = 1
-    quota: int = 0
-    fields: dict[str, Any] = field(default_factory=dict)
+        number = self.curve.writes(now)
+        return self.curve.written(number) if number else None
 
 
 _EU_NORTH, _, _US_EAST, _US_WEST, _DEDICATED = ({"server": host} for host in SERVERS)
@@ -127,20 +99,22 @@ _OLD_BORG = {"alert_days": 0, "borg_version": "V_1_1_X", "encryption": "none"}
 _LAPTOP = {"full_access_keys": (LAPTOP,), "alert_days": 3, "borg_version": "V_1_2_X"}
 _HOME = {"full_access_keys": (NAS, DEPLOY)}
 
+_Role = tuple[str, int, float, float, float, int, Mapping[str, Any]]
+# Name, age in days, GB of plateau, growth and churn, quota in GB (0: none), fields.
 # The repos with troubles come first, so that small accounts have them too.
-_ROLES = (
-    _Role("laptop-anna", 520, 180, churn=1.2, quota=500, fields=_LAPTOP),
-    _Role("postgres-prod", 410, 230, churn=2, quota=400, fields=_BORG2 | _DEDICATED),
-    _Role("mail.example.org", 300, 93, churn=0.3, quota=300),
-    _Role("gitea", 640, 22, growth=0.01, fields={"alert_days": 4} | _US_EAST),
-    _Role("new-server", 10, 3, churn=0.05, quota=100, fields=_BORG2 | {"borg_version": "LATEST"}),
-    _Role("nas-photos", 700, 1150, growth=0.4, fields=_NAS | _EU_NORTH),
-    _Role("audit logs", 365, 8, growth=0.12, fields=_AUDIT),
-    _Role("k8s-etcd", 210, 16, churn=0.1, quota=50, fields=_VYKAR | _US_WEST),
-    _Role('web "staging"', 150, 12, churn=0.08, fields=_OLD_BORG),
-    _Role("Zoë's phone 📱", 95, 24, growth=0.02, fields=_RESTIC | {"alert_days": 0}),
-    _Role("video-archive", 725, 1850, growth=0.05, every=7, fields=_RESTIC | {"alert_days": 15}),
-    _Role("homeassistant", 60, 1.2, churn=0.01, quota=5, fields=_HOME),
+_ROLES: tuple[_Role, ...] = (
+    ("laptop-anna", 520, 180, 0, 1.2, 500, _LAPTOP),
+    ("postgres-prod", 410, 230, 0, 2, 400, _BORG2 | _DEDICATED),
+    ("mail.example.org", 300, 93, 0, 0.3, 300, {}),
+    ("gitea", 640, 22, 0.01, 0, 0, {"alert_days": 4} | _US_EAST),
+    ("new-server", 10, 3, 0, 0.05, 100, _BORG2 | {"borg_version": "LATEST"}),
+    ("nas-photos", 700, 1150, 0.4, 0, 0, _NAS | _EU_NORTH),
+    ("audit logs", 365, 8, 0.12, 0, 0, _AUDIT),
+    ("k8s-etcd", 210, 16, 0, 0.1, 50, _VYKAR | _US_WEST),
+    ('web "staging"', 150, 12, 0, 0.08, 0, _OLD_BORG),
+    ("Zoë's phone 📱", 95, 24, 0.02, 0, 0, _RESTIC | {"alert_days": 0}),
+    ("video-archive", 725, 1850, 0.05, 0, 0, _RESTIC | {"alert_days": 15}),
+    ("homeassistant", 60, 1.2, 0, 0.01, 5, _HOME),
 )
 
 
@@ -148,20 +122,21 @@ def cast(seed: int, index: int, start: float, troubles: Collection[Trouble]) -> 
     """Return an account's repo number `index`, as it is for this seed and start."""
     rng = random.Random(f"{seed}/{index}")  # noqa: S311  # variety, not secrecy
     role = _ROLES[index] if index < len(_ROLES) else _extra(index, rng)
-    born = start - role.age * DAY - rng.random() * 3600
+    name, age, plateau, growth, churn, quota, fields = role
+    born = start - age * DAY - rng.random() * 3600
     clock_time = rng.randrange(21_600) + rng.choice((0.0, 0.123456))  # in the night, UTC
     scale = GB * rng.uniform(0.95, 1.05)
     curve = Curve(
         born=born,
         first=clock_time + DAY * ceil((born - clock_time) / DAY),
-        every=role.every,
-        plateau=role.plateau * scale,
-        growth=role.growth * scale,
-        churn=role.churn * scale,
+        every=7 if name == "video-archive" else 1,
+        plateau=plateau * scale,
+        growth=growth * scale,
+        churn=churn * scale,
         phase=rng.random(),
     )
-    repo = Repo(id=repo_id(seed, index), name=role.name, curve=curve, **role.fields)
-    repo = replace(repo, quota=role.quota * GB, quota_enabled=role.quota > 0)
+    fields = {"quota": quota * GB, "quota_enabled": quota > 0, **fields}
+    repo = Repo(repo_id(seed, index), name, curve, **fields)
     trouble, change = _trouble(repo, start)
     return replace(repo, curve=replace(curve, **change)) if trouble in troubles else repo
 
@@ -173,13 +148,13 @@ def repo_id(seed: int, index: int) -> str:
 
 def _trouble(repo: Repo, start: float) -> tuple[Trouble | None, dict[str, Any]]:
     """Return the trouble that a repo can have, and what that changes of its curve."""
+    quota = repo.quota
     match repo.name:
         case "postgres-prod":
-            change = {"plateau": 0.967 * repo.quota, "churn": 0.001 * repo.quota}
-            return Trouble.QUOTA_NEARLY_FULL, change
+            return Trouble.QUOTA_NEARLY_FULL, {"plateau": 0.967 * quota, "churn": 0.001 * quota}
         case "mail.example.org":
-            surge = {"surge": 0.023 * repo.quota, "surge_from": start - 20 * DAY}
-            return Trouble.QUOTA_FILLING, surge | {"ceiling": repo.quota}
+            surge = {"surge": 0.023 * quota, "surge_from": start - 20 * DAY, "ceiling": quota}
+            return Trouble.QUOTA_FILLING, surge
         case "gitea":
             return Trouble.SILENT, {"last": start - 2.5 * repo.alert_days * DAY}
         case "new-server":
@@ -192,5 +167,5 @@ def _extra(index: int, rng: random.Random) -> _Role:
     plateau = round(10 ** rng.uniform(0, 2.3), 1)
     fields = {**rng.choice((_RESTIC, _BORG2, _VYKAR, {})), "server": rng.choice(SERVERS)}
     quota = rng.choice((0, round(2 * plateau) + 1))
-    name, age = f"host-{index + 1:04}", rng.randrange(35, 65)
-    return _Role(name, age, plateau, churn=plateau / 200, quota=quota, fields=fields)
+    name = f"host-{index + 1:04}"
+    return name, rng.randrange(35, 65), plateau, 0, plateau / 200, quota, fields

@@ -54,11 +54,10 @@ class Curve:
         days = write * self.every
         uneven = _UNEVENNESS * ((self.phase + write * write * _GOLDEN) % 1)
         settled = 1 - math.exp(-days / (3 + self.plateau / _FIRST_UPLOAD))
-        surging = max(0, self.written(write) - self.surge_from) / DAY
         size = (
             self.plateau * settled
             + self.growth * (days + uneven * self.every)
             + self.churn * (write % 7 + uneven)
-            + self.surge * surging
+            + self.surge * max(0, self.written(write) - self.surge_from) / DAY
         )
         return min(size, self.ceiling)
