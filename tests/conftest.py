@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ MARKERS = {"tests.programs": "programs", "tests.gotools": "go"}
 
 # `nohup` and `&` in a script ignore SIGINT, and the processes under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a command has configured."""
+    root, urllib3 = logging.getLogger(), logging.getLogger("urllib3")
+    levels, handlers = (root.level, urllib3.level), root.handlers[:]
+    yield
+    root.setLevel(levels[0])
+    urllib3.setLevel(levels[1])
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
