@@ -147,7 +147,7 @@ def test_a_check_of_a_running_exporter_needs_no_token_and_keeps_its_password() -
     assert "hunter2" not in repr(loaded)
     assert check(BORGBASE_FROM=EXPORTER).source == EXPORTER
     (fault,) = faults("check", "--from", EXPORTER.replace("https", "ftp"))
-    assert fault == "--from: is not a URL such as https://host/path"
+    assert fault == '--from: "…" is not a URL such as https://host/path'
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_the_error_lists_faults_and_likely_causes() -> None:
         settings.load(["check", "--log.level=x"], {"BORGBASE_TOKENFILE": CANARY})
     assert str(caught.value).splitlines() == [
         "borgbase-exporter: 2 errors in the configuration",
-        '  --log.level: "x" is none of debug, info, warning, error',
+        '  --log.level: "x" is not one of debug, info, warning, error',
         "  no token: set BORGBASE_TOKEN, BORGBASE_TOKEN_FILE (--token.file) or BORGBASE_TOKEN_DIR "
         "(--token.dir); to try it without one: --demo",
         "Possible causes:",
@@ -283,7 +283,7 @@ def test_a_token_in_place_of_anything_else_is_refused_unseen(token: str, form: s
         (command, setting)
         for command, own in SETTINGS.items()
         for setting in own.values()
-        if not setting.is_switch and setting.flag != "BORGBASE_TOKEN"
+        if setting.flag not in setting.shorthands and setting.flag != "BORGBASE_TOKEN"
     ]
     for command, setting in cases:
         word = f"{setting.flag}={stray}" if setting.flag.startswith("--") else stray
@@ -383,14 +383,6 @@ def test_the_path_of_the_textfile_is_anywhere_after_the_command(tmp_path: Path) 
     assert textfile("textfile", str(folder / "x.prom")).path == tmp_path / "y.prom"
 
 
-def test_a_link_to_nothing_is_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "x.prom"
-    path.symlink_to(path)
-    (fault,) = faults("textfile", str(path), **TOKEN)
-    assert fault.startswith("PATH: ")
-    assert fault.endswith("is a link to nothing")
-
-
 @pytest.mark.parametrize("command", SETTINGS)
 def test_help_shows_what_the_command_takes(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -402,7 +394,7 @@ def test_help_shows_what_the_command_takes(
     path = " PATH" if command == "textfile" else ""
     assert text.startswith(f"usage: borgbase-exporter {command}{path} [flags]\n")
     expected = [flag for flag in SETTINGS[command] if flag.startswith("--")]
-    assert sorted(re.findall(r"^  (--\S+)", text, re.MULTILINE)) == sorted(expected)
+    assert sorted(re.findall(r"^  (--[\w.-]+)", text, re.MULTILINE)) == sorted(expected)
     assert all(f"${SETTINGS[command][flag].variable}" in text for flag in expected)
 
 

@@ -38,7 +38,7 @@ from borgbase_exporter.findings.report import Extra, Report
 from borgbase_exporter.metrics.samples import calibrate
 from borgbase_exporter.model import AccountStatus, RepoList
 from borgbase_exporter.settings import PROGRAM, Check
-from borgbase_exporter.tokens import AccountTokens, TokenFile, TokenFolder, TokenSource
+from borgbase_exporter.tokens import AccountTokens, TokenFolder, TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -216,14 +216,6 @@ def _folder_problems(
     if not sources:
         advice = "put a file into it for each account, named after the account"
         yield Problem("critical", "token folder", f"{folder} has no token files", advice)
-    if tokens.exposed:
-        what = f"other users may put files into {folder}"
-        yield Problem("warning", "token folder", what, "chmod o-w it")
-    for account, source in sources.items():
-        if isinstance(source, TokenFile) and source.extended:
-            what = f'{source.origin}: the account is then called "{account}"'
-            advice = f'call the file "{account.rpartition(".")[0]}", unless that is intended'
-            yield Problem("warning", "token folder", what, advice)
 
 
 @contextlib.contextmanager

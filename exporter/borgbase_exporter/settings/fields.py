@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
 
 from borgbase_exporter.settings import readers
-from borgbase_exporter.settings.readers import Reader
 
 T = TypeVar("T")
 
@@ -19,19 +15,19 @@ T = TypeVar("T")
 class Setting(NamedTuple):
     """What a field declares."""
 
-    path: tuple[str, ...]
-    """The names of its groups, and its own."""
-    flag: str
-    """The flag; else the variable of what has no flag, or the name of a positional argument."""
-    reader: Reader
+    read: Callable[[str], Any]
     help: str
     default: str | None = None
-    absent: object = None
+    flag: str = ""
+    """The flag; else the variable of what has no flag, or the name of a positional argument."""
+    absent: Any = None
     """The value when there is neither a text nor a default."""
     required: bool = False
     repeatable: bool = False
     secret: bool = False
     """Whether the value may contain a password, so that no message may quote it."""
+    only: tuple[str, ...] = ()
+    """The commands that take it, if not all do; with the others it has its default."""
     shorthands: Mapping[str, str] = {}
     """Flags that take no value, and the text that each gives."""
 
@@ -42,69 +38,51 @@ class Setting(NamedTuple):
             return "BORGBASE_" + re.sub(r"\W", "_", self.flag[2:]).upper()
         return self.flag if self.flag.startswith("BORGBASE_") else ""
 
-    @property
-    def is_switch(self) -> bool:
-        """Whether there are only flags that take no value."""
-        return self.reader is SWITCH
 
-
-def setting(help: str, default: str | None = None, **metadata: Any) -> Any:  # noqa: A002
-    """Return a field that is a setting; the keywords are attributes of Setting."""
-    metadata |= {"help": help, "default": default}
-    return dataclasses.field(repr=not metadata.get("secret"), metadata=metadata)
+def setting(*declared: Any, **more: Any) -> Any:
+    """Return a field that is a setting; the arguments are those of Setting."""
+    own = Setting(*declared, **more)
+    return dataclasses.field(repr=not own.secret, metadata={"setting": own})
 
 
 def switches(prefix: str, names: Mapping[str, str]) -> Any:
     """Return a field that is a set of names, with a switch for each, which is on by default."""
-    return dataclasses.field(metadata={"prefix": prefix, "switches": names})
+    own = {
+        name: _named(
+            Setting(readers.boolean, f"collect {what}", "true"), f"--{prefix}.{name}", bool
+        )
+        for name, what in names.items()
+    }
+    return dataclasses.field(metadata={"switches": own})
 
 
-def settings_of(group: type, above: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Yield the settings of a dataclass and of the groups in it."""
-    hints = get_type_hints(group, include_extras=True)
-    for field in dataclasses.fields(group):
-        path, hint, metadata = (*above, field.name), hints[field.name], field.metadata
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield from settings_of(hint, path)
-        elif "help" in metadata:
-            yield _setting(path, hint, **metadata)
-        for name, what in metadata.get("switches", {}).items():
-            flag = f"--{metadata['prefix']}.{name}"
-            yield _setting((*path, name), bool, flag=flag, help=f"collect {what}", default="true")
-
-
-def _setting(path: tuple[str, ...], hint: Any, *, off: str = "", **metadata: Any) -> Setting:
-    flag = metadata.setdefault("flag", "--" + ".".join(path).replace("_", "-"))
-    repeatable = get_origin(hint) is tuple
-    if optional := repeatable or NoneType in get_args(hint):
-        hint = get_args(hint)[0]
-    if get_origin(hint) is Literal:
-        reader = Reader(partial(readers.one_of, get_args(hint)), path[-1].upper())
-    elif hint is bool:
-        reader = SWITCH
-        metadata["shorthands"] = {flag: "true", off or f"--no-{flag[2:]}": "false"}
-    else:
-        extras = getattr(hint, "__metadata__", ())
-        reader = next((extra for extra in extras if isinstance(extra, Reader)), FILE)
-    metadata.setdefault("absent", () if repeatable else None)
-    metadata["required"] = not optional and metadata["default"] is metadata["absent"] is None
-    return Setting(path, reader=reader, repeatable=repeatable, **metadata)
-
-
-SWITCH = Reader(readers.switch, "")
-FILE = Reader(Path, "FILE")
-
-
-def build(group: type[T], values: Mapping[tuple[str, ...], Any], above: tuple[str, ...] = ()) -> T:
-    """Return a dataclass, and the groups in it, of values by the paths of their fields."""
+def build(group: type[T], value: Callable[[Setting], Any], above: str = "--") -> T:
+    """Return a dataclass, and the groups in it, with the values of their settings."""
     hints = get_type_hints(group)
-    content = {}
+    content: dict[str, Any] = {}
     for field in dataclasses.fields(group):  # type: ignore[arg-type]  # a dataclass
-        path = (*above, field.name)
-        if path in values:
-            content[field.name] = values[path]
-        elif dataclasses.is_dataclass(hints[field.name]):
-            content[field.name] = build(hints[field.name], values, path)
-        elif names := field.metadata.get("switches"):
-            content[field.name] = frozenset(name for name in names if values[*path, name])
+        name, hint, declared = field.name, hints[field.name], field.metadata
+        if "setting" in declared:
+            flag = f"{above}{name}".replace("_", "-")
+            content[name] = value(_named(declared["setting"], flag, hint))
+        elif "switches" in declared:
+            own = declared["switches"]
+            content[name] = frozenset(one for one in own if value(own[one]))
+        elif dataclasses.is_dataclass(hint):
+            content[name] = build(hints[name], value, f"{above}{name}.")
     return group(**content)
+
+
+def _named(own: Setting, flag: str, hint: object) -> Setting:
+    """Return a setting with what follows from the name and the type of its field."""
+    flag = own.flag or flag
+    pair = {flag: "true", f"--no-{flag[2:]}": "false"} if hint is bool else {}
+    repeatable = get_origin(hint) is tuple
+    return own._replace(flag=flag, shorthands=own.shorthands or pair, repeatable=repeatable)
+
+
+def settings_of(group: type) -> list[Setting]:
+    """Return the settings of a dataclass and of the groups in it."""
+    found: list[Setting] = []
+    build(group, found.append)
+    return found

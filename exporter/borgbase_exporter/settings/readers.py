@@ -1,8 +1,8 @@
-"""The types of settings: how each reads a text. A ValueError says what is wrong with it."""
+"""How the text of a setting is read. A ValueError says what is wrong with the text."""
 
 from __future__ import annotations
 
-import ipaddress
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -10,26 +10,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from borgbase_exporter.settings import webfile
-from borgbase_exporter.settings.webfile import WebConfig
 from borgbase_exporter.text import encodable
-from borgbase_exporter.tokens import GivenToken, TokenFile, TokenFolder
+from borgbase_exporter.tokens import GivenToken, TokenFolder
 
 YEAR = 31_536_000
 MAX_PORT = 65_535
-OWN_LABELS = {"account", "repo_id", "repo"}
+Moment = datetime | timedelta
+"""A moment, or how long ago it was."""
 _SECONDS = {"y": YEAR, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _SECONDS), re.ASCII)
-
-
-class Reader(NamedTuple):
-    """How a type reads a text, and what the help calls the text."""
-
-    read: Callable[[str], Any]
-    metavar: str
+_HOST = r"(?:[\w-]{1,63}(?:\.[\w-]{1,63})*)?"
+_ADDRESS = re.compile(rf"(?:(?:\[([\w:.%]+)\]|({_HOST})):)?(\d{{1,5}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +37,25 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def duration(text: str, shortest: float = 0.001, longest: float = YEAR) -> float:
+def duration(text: str, shortest: float = 0.001) -> float:
     """Read a Prometheus duration (`90s`, `15m`, `1h30m`) as seconds."""
     match = _DURATION.fullmatch(text)
     if not text or not match:
         raise ValueError("is not a duration such as 90s, 15m or 6h")
     amounts = zip(match.groups("0"), _SECONDS.values(), strict=True)
     seconds = float(sum(int(amount) * unit for amount, unit in amounts))
-    if not shortest <= seconds <= longest:
-        raise ValueError(f"is not between {'1s' if shortest == 1 else '1ms'} and 1y")
+    if not shortest <= seconds <= 100 * YEAR:
+        raise ValueError(f"is not between {shortest:g}s and 100y")
     return seconds
 
 
-def moment(text: str) -> datetime | timedelta:
+def moment(text: str) -> Moment:
     """Read how long ago (`90d`), or when: ISO 8601 (UTC by default) or Unix seconds."""
     try:
         if re.fullmatch(r"\d{9,11}(\.\d+)?", text, re.ASCII):
             return datetime.fromtimestamp(float(text), UTC)
         if _DURATION.fullmatch(text):
-            return timedelta(seconds=duration(text, longest=float("inf")))
+            return timedelta(seconds=duration(text))
         when = datetime.fromisoformat(text)
         return when if when.tzinfo else when.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -79,40 +73,39 @@ def size(text: str) -> int:
 
 def address(text: str) -> Address:
     """Read `host:port`, `[ipv6]:port`, `:port` or `port`."""
-    host, _, port = text.rpartition(":")
-    bare_ipv6 = ":" in host and not text.startswith("[")
-    host = host.removeprefix("[").removesuffix("]") if text.startswith("[") else host
-    try:
-        host.encode("idna")
-        usable = not bare_ipv6 and port.isdecimal() and int(port) <= MAX_PORT
-    except ValueError:
-        usable = False
-    if not usable:
+    match = _ADDRESS.fullmatch(text)
+    if not match or int(match[3]) > MAX_PORT:
         raise ValueError("is not an address such as :10133, 127.0.0.1:10133 or [::1]:10133")
-    return Address(host, int(port))
+    return Address(match[1] or match[2] or "", int(match[3]))
 
 
-def switch(text: str) -> bool:
+def boolean(text: str) -> bool:
     """Read a yes or no."""
-    if text.lower() in {"1", "true", "yes", "on"}:
-        return True
-    if text.lower() in {"0", "false", "no", "off"}:
-        return False
-    raise ValueError("is neither true nor false")
+    word = matching("1|true|yes|on|0|false|no|off", "true or false", text.lower())
+    return word in {"1", "true", "yes", "on"}
 
 
-def one_of(choices: tuple[str, ...], text: str) -> str:
-    """Read one of some words."""
-    if text.lower() not in choices:
-        raise ValueError(f"is none of {', '.join(choices)}")
-    return text.lower()
+def one_of(literal: Any) -> Callable[[str], str]:
+    """Return a reader of the words of a Literal, in any case."""
+    words = get_args(literal)
+    return lambda text: matching("|".join(words), f"one of {', '.join(words)}", text.lower())
 
 
 def matching(pattern: str, what: str, text: str) -> str:
     """Read a text that matches a pattern."""
     if not re.fullmatch(pattern, text, re.ASCII):
-        raise ValueError(f"is not a {what}")
+        raise ValueError(f"is not {what}")
     return encodable(text)
+
+
+name = partial(matching, r"(?s).*\S.*", "a name")
+url_path = partial(matching, r"/(?!-/)[\w.~/-]+", "a path such as /metrics")
+
+
+def host(text: str) -> str:
+    """Read the name or address of a host, in lower case."""
+    what = "a host name such as exporter.example.org, without a port"
+    return matching(r"[\w.-]+|\[[\da-f:.]+\]", what, text.lower())
 
 
 def label(text: str) -> tuple[str, str]:
@@ -120,7 +113,7 @@ def label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"(?!__)[a-zA-Z_]\w*", name, re.ASCII):
         raise ValueError("is not a label such as job=borgbase")
-    if name in OWN_LABELS:
+    if name in {"account", "repo_id", "repo"}:
         raise ValueError("is one of the series' own labels")
     return name, encodable(value)
 
@@ -129,10 +122,9 @@ def ca_file(text: str) -> str:
     """Read the path of a file that contains certificates."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)
-    except ssl.SSLError:
-        raise ValueError("contains no PEM certificate") from None
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+        reason = "no PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValueError(f"is not a file of certificates: {reason}") from None
     return text
 
 
@@ -150,14 +142,11 @@ def token_folder(text: str) -> TokenFolder:
     return folder
 
 
-def textfile_path(text: str) -> Path:
+def textfile(text: str) -> Path:
     """Read the path of a file for node_exporter, in a folder that exists."""
     if not text.endswith(".prom"):
         raise ValueError("does not end in .prom, and node_exporter reads no other files")
-    try:
-        path = Path(text).resolve()  # a link stays, and its target is replaced
-    except (OSError, RuntimeError):
-        raise ValueError("is a link to nothing") from None
+    path = Path(os.path.realpath(text))  # a link stays, and its target is replaced
     if not path.parent.is_dir():
         raise ValueError("is in a folder that does not exist")
     return path
@@ -177,6 +166,10 @@ def url(text: str, what: str = "a URL such as https://host/path", *, password: b
     return text
 
 
+secret_url = partial(url, password=True)
+proxy_url = partial(secret_url, what="the URL of an HTTP proxy such as http://proxy:3128")
+
+
 def api_url(text: str) -> str:
     """Read the API's address: https, or http to this machine."""
     if url(text).startswith("http:") and not is_loopback(text):
@@ -186,35 +179,4 @@ def api_url(text: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Return whether a URL leads to this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-_HOST = r"[\w.-]+|\[[\da-f:.]+\]", "host name such as exporter.example.org, without a port"
-_PROXY = "the URL of an HTTP proxy such as http://proxy:3128"
-
-Duration = Annotated[float, Reader(duration, "DURATION")]
-Interval = Annotated[float, Reader(partial(duration, shortest=1), "DURATION")]
-AnyDuration = Annotated[float, Reader(partial(duration, longest=float("inf")), "DURATION")]
-Moment = Annotated[datetime | timedelta, Reader(moment, "MOMENT")]
-Size = Annotated[int, Reader(size, "SIZE")]
-ListenAddress = Annotated[Address, Reader(address, "HOST:PORT")]
-HostName = Annotated[str, Reader(lambda text: matching(*_HOST, text.lower()), "HOST")]
-Label = Annotated[tuple[str, str], Reader(label, "NAME=VALUE")]
-Name = Annotated[str, Reader(partial(matching, r"(?s).*\S.*", "name"), "NAME")]
-URLPath = Annotated[
-    str, Reader(partial(matching, r"/(?!-/)[\w.~/-]+", "path such as /metrics"), "PATH")
-]
-CAFile = Annotated[str, Reader(ca_file, "FILE")]
-Textfile = Annotated[Path, Reader(textfile_path, "PATH")]
-Token = Annotated[GivenToken, Reader(given_token, "")]
-File = Annotated[TokenFile, Reader(lambda text: TokenFile(Path(text)), "FILE")]
-Folder = Annotated[TokenFolder, Reader(token_folder, "FOLDER")]
-WebConfigFile = Annotated[WebConfig, Reader(lambda text: webfile.read(Path(text)), "FILE")]
-URL = Annotated[str, Reader(url, "URL")]
-APIURL = Annotated[str, Reader(api_url, "URL")]
-ProxyURL = Annotated[str, Reader(partial(url, what=_PROXY, password=True), "URL")]
-SecretURL = Annotated[str, Reader(partial(url, password=True), "URL")]
+    return bool(re.fullmatch(r"localhost|127(\.\d+){3}|::1", urlsplit(url).hostname or ""))

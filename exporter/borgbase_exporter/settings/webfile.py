@@ -13,17 +13,15 @@ import os
 import re
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, NamedTuple
 
-import msgspec
 import yaml
-from msgspec import Meta
 
-from borgbase_exporter.text import encodable, printable
+from borgbase_exporter.text import printable
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  # the temporary file in it is private
 CLIENT_AUTH = {
@@ -35,51 +33,73 @@ VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 GO_UNITS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "h": 3600.0, "m": 60.0, "s": 1.0}
 GO_TERM = rf"(\d+\.?\d*|\.\d+)({'|'.join(GO_UNITS)})"
 
-# What the file may contain; a setting whose type is None is the toolkit's, and not supported.
-Hash = Annotated[
-    str,
-    Meta(
-        pattern=r"\A\$2[aby]\$(0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}\Z",  # the next takes a minute
-        description="a bcrypt hash of a cost from 4 to 19, as `htpasswd -nBC 12 NAME` makes it",
-    ),
-]
-UserName = Annotated[str, Meta(pattern=r"\A[^:\ud800-\udfff]*\Z", description="a user's name")]
-HeaderValue = Annotated[str, Meta(pattern=r"\A[ -~]*\Z", description="a header's value")]
-Interval = Annotated[
-    str, Meta(pattern=rf"\A(0|({GO_TERM})+)\Z", description="a duration such as 1s or 100ms")
-]
-Burst = Annotated[int, Meta(ge=1, description="a number of requests, at least 1")]
-ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
-Version = Literal["TLS12", "TLS13"]
-Header = Literal[
-    "Content-Security-Policy",
-    "Strict-Transport-Security",
-    "X-Content-Type-Options",
-    "X-Frame-Options",
-    "X-XSS-Protection",
-]
+
+class Rule(NamedTuple):
+    """The values that a setting takes: a pattern, and what it is called."""
+
+    pattern: str
+    what: str
+    many: bool = False
 
 
-class TLS(msgspec.Struct, frozen=True):
+Rules = Mapping[str, "Rule | Rules"]
+ANY = ""
+"""The name of the rule for all other names."""
+
+
+def _one_of(names: Iterable[str]) -> Rule:
+    return Rule("|".join(names), f"one of {', '.join(names)}")
+
+
+def _each(rule: Rule, *names: str) -> Rules:
+    return dict.fromkeys(names, rule)
+
+
+TEXT = Rule(r"[^\0\ud800-\udfff]*", "text")
+UNSUPPORTED = Rule(r"(?!)", "supported by this server")
+HASH = Rule(
+    r"\$2[aby]\$(0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}",  # the next cost takes a minute
+    "a bcrypt hash of a cost from 4 to 19, as `htpasswd -nBC 12 NAME` makes it",
+)
+HEADERS = ("Content-Security-Policy", "Strict-Transport-Security", "X-Content-Type-Options")
+RULES: Rules = {
+    "tls_server_config": {
+        **_each(TEXT, "cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file"),
+        "client_auth_type": _one_of(CLIENT_AUTH),
+        "client_allowed_sans": Rule("[!-~]+", "a list of names", many=True),
+        **_each(_one_of(VERSIONS), "min_version", "max_version"),
+        **_each(UNSUPPORTED, "cipher_suites", "curve_preferences", "prefer_server_cipher_suites"),
+    },
+    "http_server_config": {
+        "http2": Rule("False", UNSUPPORTED.what),
+        "headers": _each(
+            Rule(r"[ -~]*", "a header's value"), *HEADERS, "X-Frame-Options", "X-XSS-Protection"
+        ),
+    },
+    "basic_auth_users": {ANY: HASH},
+    "rate_limit": {
+        "interval": Rule(rf"0|({GO_TERM})+", "a duration such as 1s or 100ms"),
+        "burst": Rule(r"0*[1-9]\d{0,8}", "a number of requests, at least 1"),
+    },
+}
+"""What the file may contain."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
     """How to serve by TLS; of each pair, one is PEM and the other the path of its file."""
 
-    cert: str = ""
+    cert: str = field(default="", repr=False)
     cert_file: str = ""
-    key: str = ""
+    key: str = field(default="", repr=False)
     key_file: str = ""
-    client_ca: str = ""
+    client_ca: str = field(default="", repr=False)
     client_ca_file: str = ""
-    client_auth_type: ClientAuth = "NoClientCert"
+    client_auth_type: str = "NoClientCert"
     client_allowed_sans: tuple[str, ...] = ()
     """Names of which a client's certificate must have one, unless there are none."""
-    min_version: Version = "TLS12"
-    max_version: Version = "TLS13"
-    cipher_suites: None = None
-    curve_preferences: None = None
-    prefer_server_cipher_suites: None = None
-
-    def __repr__(self) -> str:
-        return f"TLS({', '.join(map(str, self.files))})"  # without the key
+    min_version: str = "TLS12"
+    max_version: str = "TLS13"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -113,168 +133,6 @@ def _canonical(name: str) -> str:
         return name
 
 
-class HTTP(msgspec.Struct, frozen=True):
-    """Headers to add; HTTP/2 can only be turned off."""
-
-    http2: bool = False
-    headers: dict[Header, HeaderValue] = {}
-
-
-class RateLimit(msgspec.Struct, frozen=True):
-    """A token bucket: `burst` requests at once, and one more after each interval."""
-
-    interval: Interval | Literal[0] = 0
-    burst: Burst = 1
-
-    @property
-    def seconds(self) -> float:
-        """The interval in seconds; 0 means that there is no limit."""
-        terms = re.findall(GO_TERM, str(self.interval))
-        return sum(float(amount) * GO_UNITS[unit] for amount, unit in terms)
-
-
-class WebFile(msgspec.Struct, frozen=True):
-    """The whole file."""
-
-    tls_server_config: TLS = TLS()
-    http_server_config: HTTP = HTTP()
-    basic_auth_users: dict[UserName, Hash] = {}
-    rate_limit: RateLimit = RateLimit()
-
-
-class WebConfigError(ValueError):
-    """The file cannot be used; `faults` lists everything that is wrong."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
-@dataclass(frozen=True, slots=True)
-class WebConfig:
-    """How to serve: by TLS or not, to whom, how often, and with which headers."""
-
-    tls: TLS | None = None
-    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """Users and the bcrypt hashes of their passwords."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    rate_limit: RateLimit | None = None
-    path: Path | None = None
-    """The file that it was read from."""
-
-
-def read(path: Path) -> WebConfig:
-    """Read the file; raise WebConfigError with all faults."""
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise WebConfigError([f"{path}: {error.strerror}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # The error would quote the file, which contains password hashes.
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        tab = ": a tab, but YAML needs spaces" if r"'\t'" in str(error) else ""
-        raise WebConfigError([f"{path}: not YAML{line}{tab}"]) from None
-    faults: list[str] = []
-    file = _convert(content, WebFile, "", faults) or WebFile()
-    if file.http_server_config.http2:
-        faults.append("http_server_config.http2: not supported by this server")
-    tls = _tls(file.tls_server_config, path.parent, faults)
-    if faults:
-        raise WebConfigError([f"{path}: {fault}" for fault in faults])
-    return WebConfig(
-        tls,
-        {name: hashed.encode() for name, hashed in file.basic_auth_users.items()},
-        {str(name): value for name, value in file.http_server_config.headers.items()},
-        file.rate_limit if file.rate_limit.seconds else None,
-        path,
-    )
-
-
-def _convert(value: object, kind: Any, where: str, faults: list[str]) -> Any:
-    """Convert as msgspec does, but collect all faults; None is for what cannot be used."""
-    section = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-    if not section and get_origin(kind) is not dict:
-        return _convert_leaf(value, kind, where, faults)
-    if not isinstance(value, dict | None) or not all(isinstance(key, str) for key in value or ()):
-        faults.append(f"{where or 'the file'}: not a mapping of names")
-        return None
-    kinds = {f.name: f.type for f in msgspec.structs.fields(kind)} if section else {}
-    content = {}
-    for key, item in (value or {}).items():
-        place = f"{where}.{printable(key)}".removeprefix(".")
-        if section and key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            faults.append(f"{place}: no such setting{hint}")
-        elif section and item not in (None, ""):
-            content[key] = _convert(item, kinds[key], place, faults)
-        elif not section and _convert_leaf(key, get_args(kind)[0], place, faults) is not None:
-            content[key] = _convert_leaf(item, get_args(kind)[1], place, faults)
-    good = {key: item for key, item in content.items() if item is not None}
-    return kind(**good) if section else good
-
-
-def _convert_leaf(value: object, kind: Any, where: str, faults: list[str]) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        parts = (kind, *get_args(kind))
-        metas = [meta for part in parts for meta in getattr(part, "__metadata__", ())]
-        fault = str(error).partition(" - ")[0].lower()
-        if kind is type(None):
-            fault = "not supported by this server"
-        elif get_origin(kind) is Literal:
-            fault = f"not supported; possible are {', '.join(get_args(kind))}"
-        elif metas:
-            fault = f"not {metas[0].description}"
-        faults.append(f"{where}: {fault}")
-        return None
-
-
-def _tls(section: TLS, folder: Path, faults: list[str]) -> TLS | None:
-    """Return the section with the whole paths of its files; None if it is empty."""
-    if section == TLS():
-        return None
-    paths = {
-        name: str(folder / getattr(section, name))
-        for name in ("cert_file", "key_file", "client_ca_file")
-        if getattr(section, name)
-    }
-    section = msgspec.structs.replace(section, **paths)
-    found = [fault for name, path in paths.items() for fault in _unreadable(name, Path(path))]
-    found += _contradictions(section)
-    if not found:
-        try:
-            section.context()
-        except (OSError, ValueError) as error:
-            files = ", ".join(map(str, section.files)) or "inline"
-            found.append(f"cert_file and key_file: {files}: {_reason(error)}")
-    faults += [f"tls_server_config.{fault}" for fault in found]
-    return section
-
-
-def _contradictions(tls: TLS) -> Iterator[str]:
-    for name in ("cert", "key", "client_ca"):
-        if getattr(tls, name) and getattr(tls, f"{name}_file"):
-            yield f"{name} and {name}_file: give only one of them"
-    if not (tls.cert or tls.cert_file) or not (tls.key or tls.key_file):
-        yield "cert_file and key_file: both are needed"
-    if (tls.client_auth_type == "NoClientCert") == bool(tls.client_ca or tls.client_ca_file):
-        yield "client_auth_type and client_ca_file: each needs the other"
-    if tls.client_allowed_sans and tls.client_auth_type != "RequireAndVerifyClientCert":
-        yield "client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert"
-    if tls.min_version > tls.max_version:
-        yield "max_version: below min_version"
-
-
-def _unreadable(name: str, path: Path) -> Iterator[str]:
-    try:
-        path.open("rb").close()
-    except (OSError, ValueError) as error:
-        yield f"{name}: {encodable(str(path))}: {getattr(error, 'strerror', None) or error}"
-
-
 @contextmanager
 def _file(pem: str, path: str) -> Iterator[str]:
     """Give the path of a file that OpenSSL can read; for PEM, one that exists only meanwhile."""
@@ -294,10 +152,125 @@ def _no_password() -> str:
     raise OSError("the key is encrypted")
 
 
-def _reason(error: OSError | ValueError) -> str:
-    """Return in words why certificates cannot be used."""
-    if not isinstance(error, ssl.SSLError):
-        return getattr(error, "strerror", None) or str(error)
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return "the key is not that of the certificate"
-    return error.reason.replace("_", " ").lower() if error.reason else "not PEM"
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: `burst` requests at once, and one more after each interval."""
+
+    interval: str = "0"
+    burst: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """The interval in seconds; 0 means that there is no limit."""
+        terms = re.findall(GO_TERM, self.interval)
+        return sum(float(amount) * GO_UNITS[unit] for amount, unit in terms)
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """How to serve: by TLS or not, to whom, how often, and with which headers."""
+
+    tls: TLS | None = None
+    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Users and the bcrypt hashes of their passwords."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: RateLimit | None = None
+    path: Path | None = None
+    """The file that it was read from."""
+
+
+class WebConfigError(ValueError):
+    """The file cannot be used; `faults` lists everything that is wrong."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def read(path: Path) -> WebConfig:
+    """Read the file; raise WebConfigError with all faults."""
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise WebConfigError([f"{path}: {error.strerror}"]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # The error would quote the file, which contains password hashes.
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise WebConfigError([f"{path}: not YAML{line}"]) from None
+    faults: list[str] = []
+    file = _checked(content, RULES, "", faults)
+    tls, users = file.get("tls_server_config"), file.get("basic_auth_users", {})
+    odd = [name for name in users if ":" in name or not name.isprintable()]
+    faults += [f"basic_auth_users.{printable(name)}: not a user's name" for name in odd]
+    if tls and not any(fault.startswith("tls_server_config") for fault in faults):
+        files = {name: str(path.parent / tls[name]) for name in tls if name.endswith("_file")}
+        tls = TLS(**{**tls, **files})
+        found = list(_tls_faults(tls)) or list(_unusable(tls))
+        faults += [f"tls_server_config.{fault}" for fault in found]
+    if faults:
+        raise WebConfigError([f"{path}: {fault}" for fault in faults])
+    rate = file.get("rate_limit", {})
+    limit = RateLimit(rate.get("interval", "0"), int(rate.get("burst", 1)))
+    return WebConfig(
+        tls or None,
+        {name: hashed.encode() for name, hashed in users.items()},
+        file.get("http_server_config", {}).get("headers", {}),
+        limit if limit.seconds else None,
+        path,
+    )
+
+
+def _checked(value: object, rules: Rules, where: str, faults: list[str]) -> dict[str, Any]:
+    """Return a section without what is empty, and without what is wrong, which is reported."""
+    if not isinstance(value, dict | None):
+        faults.append(f"{where or 'the file'}: not a mapping of names")
+        return {}
+    content: dict[str, Any] = {}
+    for name, item in (value or {}).items():
+        place = f"{where}.{printable(str(name))}".removeprefix(".")
+        rule = rules.get(name, rules.get(ANY))
+        if rule is None:
+            near = difflib.get_close_matches(str(name), rules, 1)
+            faults.append(f"{place}: no such setting{f'; did you mean {near[0]}?' if near else ''}")
+        elif not isinstance(rule, Rule):
+            content[str(name)] = _checked(item, rule, place, faults)
+        elif item not in (None, "") or ANY in rules:
+            texts = item if rule.many and isinstance(item, list) else [item]
+            words = tuple(map(str, texts))
+            simple = not any(isinstance(text, list | dict) for text in texts)
+            if not simple or not all(re.fullmatch(rule.pattern, word) for word in words):
+                faults.append(f"{place}: not {rule.what}")
+            content[str(name)] = words if rule.many else words[0]
+    return content
+
+
+def _tls_faults(tls: TLS) -> Iterator[str]:
+    """Yield what is wrong with a section whose values are valid by themselves."""
+    for name in ("cert", "key", "client_ca"):
+        pem, path = getattr(tls, name), getattr(tls, f"{name}_file")
+        if pem and path:
+            yield f"{name} and {name}_file: give only one of them"
+        if path and not os.access(path, os.R_OK):
+            yield f"{name}_file: {path}: cannot be read"
+    if not (tls.cert or tls.cert_file) or not (tls.key or tls.key_file):
+        yield "cert_file and key_file: both are needed"
+    if (tls.client_auth_type == "NoClientCert") == bool(tls.client_ca or tls.client_ca_file):
+        yield "client_auth_type and client_ca_file: each needs the other"
+    if tls.client_allowed_sans and tls.client_auth_type != "RequireAndVerifyClientCert":
+        yield "client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert"
+    if tls.min_version > tls.max_version:
+        yield "max_version: below min_version"
+
+
+def _unusable(tls: TLS) -> Iterator[str]:
+    """Yield why the certificates cannot be used, if so."""
+    try:
+        tls.context()
+    except OSError as error:
+        files = ", ".join(map(str, tls.files)) or "inline"
+        reason = error.strerror or str(error)
+        if isinstance(error, ssl.SSLError):
+            reason = error.reason or "not PEM"
+        reason = reason.replace("KEY_VALUES_MISMATCH", "the key is not that of the certificate")
+        yield f"cert_file and key_file: {files}: {reason.replace('_', ' ')}"
