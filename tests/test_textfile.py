@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from borgbase_exporter import settings
 from borgbase_exporter.commands import textfile
-from borgbase_exporter.commands.textfile import MARK, MetricsFile, TextfileError, resumed
+from borgbase_exporter.commands.oneshot import CommandError
+from borgbase_exporter.commands.textfile import MARK, read, resumed, write
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import (
     Account,
@@ -66,17 +67,21 @@ def polled(taken: float = NOW, **changes: Any) -> AccountStatus:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> MetricsFile:
-    return MetricsFile(tmp_path / "borgbase.prom", API)
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "borgbase.prom"
 
 
-def again(file: MetricsFile, status: AccountStatus, now: float = NOW) -> AccountStatus:
+def put(file: Path, status: AccountStatus, now: float = NOW) -> None:
+    write(file, API, {status.name: status.as_of(now, 6 * HOUR)})
+
+
+def again(file: Path, status: AccountStatus, now: float = NOW) -> AccountStatus:
     """Return what a new process knows of an account after another wrote this."""
-    file.write({status.name: status}, 6 * HOUR, now)
-    return resumed(FRESH, file.read().get(status.name), now)
+    put(file, status, now)
+    return resumed(FRESH, read(file, API).get(status.name), now)
 
 
-def test_the_next_run_knows_what_this_one_knew(file: MetricsFile) -> None:
+def test_the_next_run_knows_what_this_one_knew(file: Path) -> None:
     before = polled(last_poll=NOW, duration=2.0, token_expires=NOW)
     after = again(file, before)
 
@@ -86,7 +91,7 @@ def test_the_next_run_knows_what_this_one_knew(file: MetricsFile) -> None:
         assert replace(collector, success=True) == before.collectors[name]
 
 
-def test_the_outcome_of_the_last_poll_is_not_remembered(file: MetricsFile) -> None:
+def test_the_outcome_of_the_last_poll_is_not_remembered(file: Path) -> None:
     failed = {
         name: replace(collector, success=False, failure=Failure("tls", "no"), skipped=1)
         for name, collector in polled().collectors.items()
@@ -98,7 +103,7 @@ def test_the_outcome_of_the_last_poll_is_not_remembered(file: MetricsFile) -> No
         assert (collector.success, collector.failure, collector.skipped) == (False, None, 0)
 
 
-def test_each_part_is_remembered_until_it_is_too_old(file: MetricsFile) -> None:
+def test_each_part_is_remembered_until_it_is_too_old(file: Path) -> None:
     status = polled()
     collectors = dict(status.collectors)
     collectors["repos"] = replace(collectors["repos"], taken=NOW - 6 * HOUR)
@@ -107,33 +112,29 @@ def test_each_part_is_remembered_until_it_is_too_old(file: MetricsFile) -> None:
 
     assert after.repos is None
     assert after.tokens == PARTS["tokens"]
-    text = file.path.read_text("utf-8")
+    text = file.read_text("utf-8")
     assert "borgbase_repo_usage_bytes{" not in text
     assert "borgbase_api_token_expiration_timestamp_seconds{" in text
 
 
-def test_moments_from_the_future_count_as_now(file: MetricsFile) -> None:
-    file.write({"home": polled(taken=NOW + 400 * 24 * HOUR)}, HOUR, NOW)
-    after = resumed(FRESH, file.read()["home"], NOW)
+def test_moments_from_the_future_count_as_now(file: Path) -> None:
+    put(file, polled(taken=NOW + 400 * 24 * HOUR), NOW + 400 * 24 * HOUR)
+    after = resumed(FRESH, read(file, API)["home"], NOW)
 
     assert after.last_success == NOW
-    assert {c.taken for c in after.collectors.values()} == {NOW}
     assert all((c.missing_since or 0) <= NOW for c in after.collectors.values())
+    assert {c.taken for c in after.as_of(NOW, HOUR).collectors.values()} == {NOW}
 
 
-def test_unknown_collectors_and_reasons_are_dropped_and_new_ones_added(
-    file: MetricsFile,
-) -> None:
-    old = CollectorStatus(failures={"timeout": 3, "gremlins": 1})
-    file.write({"home": replace(polled(), collectors={"repos": old, "tokens": old})}, HOUR, NOW)
-    content = file.path.read_bytes()
-    assert content.count(b'"tokens":{"taken"') == 1
-    file.path.write_bytes(content.replace(b'"tokens":{"taken"', b'"x":{"taken"'))
-    after = resumed(FRESH, file.read()["home"], NOW)
+def test_collectors_that_are_off_now_are_dropped_and_new_ones_added(file: Path) -> None:
+    old = CollectorStatus(failures=ZERO | {"timeout": 3})
+    after = again(file, replace(polled(), collectors={"repos": old}))
 
     assert after.collectors.keys() == PARTS.keys()
     assert after.collectors["repos"].failures == ZERO | {"timeout": 3}
     assert after.collectors["tokens"].failures == ZERO
+    fewer = replace(FRESH, collectors={"tokens": FRESH.collectors["tokens"]})
+    assert resumed(fewer, read(file, API)["home"], NOW).collectors == fewer.collectors
 
 
 @pytest.mark.parametrize(
@@ -148,28 +149,28 @@ def test_unknown_collectors_and_reasons_are_dropped_and_new_ones_added(
     ],
 )
 def test_a_damaged_memory_is_reported(
-    file: MetricsFile, caplog: pytest.LogCaptureFixture, line: bytes
+    file: Path, caplog: pytest.LogCaptureFixture, line: bytes
 ) -> None:
-    file.path.write_bytes(MARK + line)
-    assert file.read() == {}
-    assert caplog.messages == [f"{file.path}: is damaged; the values of the last run are lost"]
+    file.write_bytes(MARK + line)
+    assert read(file, API) == {}
+    assert caplog.messages == [f"{file}: is damaged; the values of the last run are lost"]
 
 
 @pytest.mark.parametrize(
     "content", [b"", MARK + b'{"version":"0","api":"%s","accounts":{}}' % API.encode()]
 )
 def test_an_empty_file_and_one_of_another_version_hold_no_memory(
-    file: MetricsFile, caplog: pytest.LogCaptureFixture, content: bytes
+    file: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    file.path.write_bytes(content)
-    assert file.read() == {}
+    file.write_bytes(content)
+    assert read(file, API) == {}
     assert caplog.messages == []
 
 
-def test_the_memory_of_another_api_is_not_used(file: MetricsFile) -> None:
-    file.write({"home": polled()}, HOUR, NOW)
-    assert replace(file, api="http://127.0.0.1:1/graphql").read() == {}
-    assert file.read()
+def test_the_memory_of_another_api_is_not_used(file: Path) -> None:
+    put(file, polled())
+    assert read(file, "http://127.0.0.1:1/graphql") == {}
+    assert read(file, API)
 
 
 @hypothesis_settings(deadline=None)  # a disk may be slow
@@ -177,21 +178,21 @@ def test_the_memory_of_another_api_is_not_used(file: MetricsFile) -> None:
 def test_no_damage_is_fatal(
     tmp_path_factory: pytest.TempPathFactory, at: float, noise: bytes
 ) -> None:
-    file = MetricsFile(tmp_path_factory.getbasetemp() / "noise.prom", API)
-    file.write({"home": polled()}, HOUR, NOW)
-    content = file.path.read_bytes()
+    file = tmp_path_factory.getbasetemp() / "noise.prom"
+    put(file, polled())
+    content = file.read_bytes()
     place = len(MARK) + int(at * (content.index(b"\n") - len(MARK)))
-    file.path.write_bytes(content[:place] + noise + content[place + len(noise) :])
-    memory = file.read().get("home")
-    file.write({"home": resumed(FRESH, memory, NOW)}, HOUR, NOW)
+    file.write_bytes(content[:place] + noise + content[place + len(noise) :])
+    memory = read(file, API).get("home")
+    put(file, resumed(FRESH, memory, NOW))
 
 
 def test_an_endless_line_is_not_read_to_its_end(
-    file: MetricsFile, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write({"home": polled()}, HOUR, NOW)
+    put(file, polled())
     monkeypatch.setattr(textfile, "LONGEST", 100)
-    assert file.read() == {}
+    assert read(file, API) == {}
 
 
 @pytest.mark.parametrize(
@@ -201,46 +202,44 @@ def test_an_endless_line_is_not_read_to_its_end(
         (None, "is not a file"),
     ],
 )
-def test_files_of_others_are_not_replaced(
-    file: MetricsFile, content: bytes | None, problem: str
-) -> None:
+def test_files_of_others_are_not_replaced(file: Path, content: bytes | None, problem: str) -> None:
     if content is None:
-        file.path.mkdir()
+        file.mkdir()
     else:
-        file.path.write_bytes(content)
-    with pytest.raises(TextfileError) as caught:
-        file.read()
-    assert str(caught.value) == f"{file.path}: {problem}"
+        file.write_bytes(content)
+    with pytest.raises(CommandError) as caught:
+        read(file, API)
+    assert str(caught.value) == f"{file}: {problem}"
 
 
 def test_an_interruption_leaves_the_old_file_and_nothing_else(
-    file: MetricsFile, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write({"home": polled()}, HOUR, NOW)
-    before = file.path.read_bytes()
+    put(file, polled())
+    before = file.read_bytes()
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        file.write({}, HOUR, NOW)
+        put(file, FRESH)
 
-    assert file.path.read_bytes() == before
-    assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_poll_ends_the_run_and_the_old_file_stays(
-    file: MetricsFile, number: int
+    file: Path, number: int
 ) -> None:
     def interrupt(wire: Wire) -> None:
         os.kill(os.getpid(), number)
         wire.hold()
 
-    file.write({"home": polled()}, HOUR, NOW)
-    before = file.path.read_bytes()
+    put(file, polled())
+    before = file.read_bytes()
     with Lab(interrupt) as lab:
-        words = ["textfile", str(file.path), "--api.url", lab.url]
+        words = ["textfile", str(file), "--api.url", lab.url]
         options = settings.load(words, {"BORGBASE_TOKEN": CANARY})
         assert isinstance(options, settings.Textfile)
         assert textfile.run(options) == 130
 
-    assert file.path.read_bytes() == before
-    assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]

@@ -253,7 +253,7 @@ def test_a_unit_that_fits_nothing_is_refused_unless_given(command: Backfill) -> 
     with Lab(Canned({"a": [5000], "b": [6000]}, unit=12)) as lab:
         assert command(lab.url) == 1
         assert (
-            "by the current usage it is at best bytes, which fits 0 of 2 repos; give it with"
+            "by the current usage, the best fits 0 of 2 repos; give it with"
             in (command.problems)
         )
         assert command(lab.url, "--unit", "12") == 0

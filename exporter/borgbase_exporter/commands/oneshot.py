@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import tempfile
 import threading
@@ -15,6 +14,10 @@ from typing import BinaryIO
 INTERRUPTED = 130
 """The exit status after SIGINT or SIGTERM, as shells report the former."""
 AT_ONCE = 8
+
+
+class CommandError(Exception):
+    """Why a command cannot do its work, in words."""
 
 
 @contextlib.contextmanager
@@ -31,16 +34,13 @@ def interruptible() -> Iterator[None]:
 
 def at_once(jobs: Sequence[Callable[[], object]]) -> None:
     """Run jobs, a few at a time, in threads that do not delay the process's end."""
-    waiting: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
+    turns = threading.Semaphore(AT_ONCE)
 
-    def work() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                waiting.get_nowait()()
+    def work(job: Callable[[], object]) -> None:
+        with turns:
+            job()
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in jobs[:AT_ONCE]]
+    threads = [threading.Thread(target=work, args=(job,), daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:

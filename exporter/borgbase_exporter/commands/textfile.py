@@ -14,14 +14,15 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from borgbase_exporter import __version__, settings
+from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.main import make_poller
-from borgbase_exporter.commands.oneshot import INTERRUPTED, at_once, interruptible, replacing
+from borgbase_exporter.commands.oneshot import CommandError
 from borgbase_exporter.errors import TokenError
 from borgbase_exporter.metrics.exposition import TEXT, Renderer
 from borgbase_exporter.model import AccountStatus, Snapshot
@@ -36,16 +37,16 @@ LONGEST = 256 * 2**20
 def run(given: settings.Textfile) -> int:
     """Poll once and write the file; return 0 only if every query succeeded."""
     try:
-        with interruptible():
+        with oneshot.interruptible():
             accounts = _poll_and_write(given)
-    except (TokenError, TextfileError) as error:
+    except (TokenError, CommandError) as error:
         log.error("%s", error)  # noqa: TRY400  # the traceback says no more
         return 1
     except OSError as error:
         log.error("%s: cannot be written: %s", given.path, error.strerror)  # noqa: TRY400
         return 1
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return oneshot.INTERRUPTED
     if not accounts:
         log.error("there is no account to poll")
     good = [c.success for status in accounts.values() for c in status.collectors.values()]
@@ -54,20 +55,16 @@ def run(given: settings.Textfile) -> int:
 
 def _poll_and_write(given: settings.Textfile) -> Mapping[str, AccountStatus]:
     assert given.tokens  # noqa: S101  # missing with --demo only, and then filled in
-    file = MetricsFile(given.path, given.api.url)
     sources = given.tokens.sources()
-    memories = file.read()
+    memories = read(given.path, given.api.url)
     pollers = [make_poller(given, name, source) for name, source in sources.items()]
     for poller in pollers:
         poller.status = resumed(poller.status, memories.get(poller.status.name), time.time())
-    at_once([poller.poll for poller in pollers])
-    accounts = {poller.status.name: poller.status for poller in pollers}
-    file.write(accounts, given.poll.max_age, time.time())
+    oneshot.at_once([poller.poll for poller in pollers])
+    now = time.time()
+    accounts = {p.status.name: p.status.as_of(now, given.poll.max_age) for p in pollers}
+    write(given.path, given.api.url, accounts)
     return accounts
-
-
-class TextfileError(Exception):
-    """Why the file cannot be written, in words."""
 
 
 class CollectorMemory(msgspec.Struct, frozen=True):
@@ -97,84 +94,50 @@ class Memory(msgspec.Struct, frozen=True):
     accounts: dict[str, AccountMemory]
 
 
-_MEMORY = msgspec.json.Decoder(Memory)
-
-
-def remember(status: AccountStatus) -> AccountMemory:
-    """Return what the next run must know of an account."""
-    collectors = {
-        name: msgspec.convert(collector, CollectorMemory, from_attributes=True)
-        for name, collector in status.collectors.items()
-    }
-    return AccountMemory(status.polls, status.last_success, collectors, status.snapshot)
-
-
 def resumed(status: AccountStatus, memory: AccountMemory | None, now: float) -> AccountStatus:
     """Return the status of an account that is new to this process, as the last run left it.
 
-    What was remembered while the clock was ahead counts as of now: else it would never expire.
+    What was noted while the clock was ahead counts as of now; the parts' age is up to the poll.
     """
     if not memory:
         return status
-    collectors = {
-        name: replace(
-            collector,
-            part=getattr(memory.snapshot, name),
-            taken=_past(kept.taken, now),
-            failures={reason: kept.failures.get(reason, 0) for reason in collector.failures},
-            gaps=kept.gaps,
-            missing=kept.missing,
-            missing_since=_past(kept.missing_since, now),
-        )
-        if (kept := memory.collectors.get(name))
-        else collector
-        for name, collector in status.collectors.items()
-    }
-    last_success = _past(memory.last_success, now)
-    return replace(status, collectors=collectors, polls=memory.polls, last_success=last_success)
+    collectors = dict(status.collectors)
+    for name in collectors.keys() & memory.collectors.keys():
+        kept = msgspec.structs.asdict(memory.collectors[name])
+        kept["missing_since"] = min(kept["missing_since"] or 0.0, now)
+        collectors[name] = replace(collectors[name], part=getattr(memory.snapshot, name), **kept)
+    success = memory.last_success and min(memory.last_success, now)
+    return replace(status, collectors=collectors, polls=memory.polls, last_success=success)
 
 
-def _past(moment: float | None, now: float) -> float | None:
-    return None if moment is None else min(moment, now)
+def read(path: Path, api: str) -> Mapping[str, AccountMemory]:
+    """Return what the file at `path`, no link, remembers of each account of an API.
+
+    Raises CommandError, or OSError, when the file is not ours or cannot be replaced.
+    """
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"{path.parent}: no permission to write there")
+    if not path.exists():
+        return {}
+    if not path.is_file():
+        raise CommandError(f"{path}: is not a file")
+    with path.open("rb") as file:
+        line = file.readline(LONGEST)
+    if not line:
+        return {}  # an empty file is nobody's
+    if not line.startswith(MARK):
+        raise CommandError(f"{path}: is of another origin; delete it, or write elsewhere")
+    try:
+        memory = msgspec.json.decode(line.removeprefix(MARK), type=Memory)
+    except (ValueError, RecursionError):
+        log.warning("%s: is damaged; the values of the last run are lost", path)
+        return {}
+    return memory.accounts if (memory.version, memory.api) == (__version__, api) else {}
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsFile:
-    """The file at `path`, no link; what it remembers is true of the API at the URL `api`."""
-
-    path: Path
-    api: str
-
-    def read(self) -> Mapping[str, AccountMemory]:
-        """Return what is remembered of each account.
-
-        Raises TextfileError, or OSError, when the file is not ours or cannot be replaced.
-        """
-        if not os.access(self.path.parent, os.W_OK | os.X_OK):
-            raise TextfileError(f"{self.path.parent}: no permission to write there")
-        if not self.path.exists():
-            return {}
-        if not self.path.is_file():
-            raise TextfileError(f"{self.path}: is not a file")
-        with self.path.open("rb") as file:
-            line = file.readline(LONGEST)
-        if not line:
-            return {}  # an empty file is nobody's
-        if not line.startswith(MARK):
-            raise TextfileError(f"{self.path}: is of another origin; delete it, or write elsewhere")
-        try:
-            memory = _MEMORY.decode(line.removeprefix(MARK))
-        except (ValueError, RecursionError):
-            log.warning("%s: is damaged; the values of the last run are lost", self.path)
-            return {}
-        fits = (memory.version, memory.api) == (__version__, self.api)
-        return memory.accounts if fits else {}
-
-    def write(self, accounts: Mapping[str, AccountStatus], max_age: float, now: float) -> None:
-        """Replace the file by one of these accounts; OSError where that fails, and it stays."""
-        shown = {name: status.as_of(now, max_age) for name, status in accounts.items()}
-        memories = {name: remember(status) for name, status in shown.items()}
-        memory = msgspec.json.encode(Memory(__version__, self.api, memories))
-        page = Renderer().render(shown)[TEXT]
-        with replacing(self.path) as file:
-            file.writelines((MARK, memory, b"\n", page.plain))
+def write(path: Path, api: str, accounts: Mapping[str, AccountStatus]) -> None:
+    """Replace the file by one of these accounts; OSError where that fails, and it stays."""
+    new = {"version": __version__, "api": api, "accounts": accounts}
+    memory = msgspec.json.encode(msgspec.convert(new, Memory, from_attributes=True))
+    with oneshot.replacing(path) as file:
+        file.writelines((MARK, memory, b"\n", Renderer().render(accounts)[TEXT].plain))

@@ -5,10 +5,11 @@ borgbase_repo_usage_bytes{account="default",repo_id="a1b2",…} 123456000000 170
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO, NamedTuple
 
 from borgbase_exporter.metrics.exposition import METRICS, OPENMETRICS, escaped
 
@@ -19,15 +20,8 @@ would have holes where there is no sample in that time."""
 SPARSE_STEP = 3600
 """The same for long ago, to save space: enough for averages, and for graphs whose steps are whole
 hours."""
-UNITS = {
-    "bytes": 1,
-    "kB": 1000,
-    "KiB": 1024,
-    "MB": 1000**2,
-    "MiB": 1024**2,
-    "GB": 1000**3,
-    "GiB": 1024**3,
-}
+UNITS = {"bytes": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
+UNITS |= {"GB": 1000**3, "GiB": 1024**3}
 TOLERANCE = 0.01
 """How far a daily value may be off and still fit a unit: kB and KiB are 2.4 % apart."""
 TELLING = 100
@@ -37,27 +31,18 @@ Series = Iterable[tuple[int, float]]
 """Days, counted from 1 January 1970 in UTC, and their values in order of time."""
 
 
-class Calibration(NamedTuple):
-    """The unit of daily values that fits the most repos."""
+def calibrate(pairs: Iterable[tuple[float, float]]) -> tuple[str | None, int, int]:
+    """Return the unit that fits most repos, or None; how many fit the best unit, and of how many.
 
-    unit: str
-    fits: int
-    compared: int
-
-    @property
-    def convincing(self) -> bool:
-        """Whether the unit fits most repos."""
-        return 2 * self.fits > self.compared
-
-
-def calibrate(pairs: Iterable[tuple[float, float]]) -> Calibration:
-    """Find the unit by pairs of repos' newest daily value and current usage in bytes."""
+    A pair is a repo's newest daily value and its current usage in bytes.
+    """
     ratios = [now / value for value, now in pairs if value >= TELLING]
-    fits = Counter(dict.fromkeys(UNITS, 0))
-    for ratio in ratios:
-        fits.update(name for name, size in UNITS.items() if abs(ratio / size - 1) <= TOLERANCE)
-    ((unit, most),) = fits.most_common(1)
-    return Calibration(unit, most, len(ratios))
+    fits = {
+        name: sum(abs(ratio / size - 1) <= TOLERANCE for ratio in ratios)
+        for name, size in UNITS.items()
+    }
+    unit = max(fits, key=fits.__getitem__)
+    return unit if 2 * fits[unit] > len(ratios) else None, fits[unit], len(ratios)
 
 
 def held(days: Mapping[int, float]) -> Series:
@@ -77,15 +62,14 @@ class Total:
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
         self._known: Counter[int] = Counter()
-        self._sums: defaultdict[int, float] = defaultdict(float)
+        self._sums: dict[int, float] = {}
 
     def add(self, days: Mapping[int, float]) -> None:
         """Add a series, which begins with the first of its days."""
-        if days:
-            self.begin(min(days))
+        self.begin(min(days))
         for day, value in held(days):
             self._known[day] += 1
-            self._sums[day] += value
+            self._sums[day] = self._sums.get(day, 0) + value
 
     def begin(self, day: int) -> None:
         """Note that a series begins at a day; without `add`, none of its values is known."""
@@ -100,39 +84,53 @@ class Total:
                 yield day, self._sums[day]
 
 
-class Grid:
+class Grid(NamedTuple):
     """The moments that get a sample, from `since` until just before `until` (Unix seconds).
 
     STEP apart in the last `dense` seconds, SPARSE_STEP before that.
     """
 
-    def __init__(self, since: float, until: float, dense: float) -> None:
-        self._since = since
-        self._until = until
-        self._dense_from = until - dense
-        self.stamps = lru_cache(maxsize=None)(self._stamps)
-
-    def _stamps(self, day: int) -> tuple[bytes, ...]:
-        """Return what ends the lines of a day's samples; the first one is empty, for joining."""
-        moments = (
-            moment
-            for moment in range(day * DAY, (day + 1) * DAY, STEP)
-            if self._since <= moment < self._until
-            and (moment >= self._dense_from or not moment % SPARSE_STEP)
-        )
-        return (b"", *(b" %d\n" % moment for moment in moments))
+    since: float
+    until: float
+    dense: float
 
 
-def header(name: str) -> bytes:
-    """Return the lines that introduce a metric."""
-    return OPENMETRICS.header(next(m for m in METRICS if m.name == name)).encode()
+@cache
+def stamps(grid: Grid, day: int) -> tuple[bytes, ...]:
+    """Return what ends the lines of a day's samples; the first one is empty, for joining."""
+    moments = (
+        moment
+        for moment in range(day * DAY, (day + 1) * DAY, STEP)
+        if grid.since <= moment < grid.until
+        and (moment >= grid.until - grid.dense or not moment % SPARSE_STEP)
+    )
+    return (b"", *(b" %d\n" % moment for moment in moments))
 
 
-def lines(
-    name: str, labels: Mapping[str, str], series: Series, unit: float, grid: Grid
-) -> Iterator[bytes]:
-    """Yield the samples of a series, a day at a time."""
-    pairs = ",".join(f'{label}="{escaped(value)}"' for label, value in labels.items() if value)
-    for day, value in series:
-        # Joining is what makes hundreds of samples as cheap as one.
-        yield f"{name}{{{pairs}}} {round(value * unit)}".encode().join(grid.stamps(day))
+@dataclass(slots=True)
+class Writer:
+    """Writes metrics to a file, and counts their series and samples."""
+
+    file: BinaryIO
+    grid: Grid
+    labels: Mapping[str, str]
+    """Added to those of each series."""
+    metric: str = ""
+    series: int = 0
+    samples: int = 0
+
+    def begin(self, metric: str) -> None:
+        """Introduce the metric that is written next."""
+        self.metric = metric
+        self.file.write(OPENMETRICS.header(next(m for m in METRICS if m.name == metric)).encode())
+
+    def write(self, labels: Mapping[str, str], series: Series, unit: int = 1) -> None:
+        """Write the samples of a series, whose values count so many bytes."""
+        all_labels, before = {**labels, **self.labels}.items(), self.samples
+        pairs = ",".join(f'{name}="{escaped(value)}"' for name, value in all_labels if value)
+        for day, value in series:
+            # Joining is what makes hundreds of samples as cheap as one.
+            ends = stamps(self.grid, day)
+            self.file.write(f"{self.metric}{{{pairs}}} {round(value * unit)}".encode().join(ends))
+            self.samples += len(ends) - 1
+        self.series += self.samples > before
