@@ -1,4 +1,4 @@
-"""The mistakes that new users make in a configuration; docs/troubleshooting.md shows the answers."""
+"""The mistakes that new users make in a configuration; docs/troubleshooting.md has the answers."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ FAULTS = {
         "serve --demo --web.config.file web.yml",
         given={},
         files={
-            "web.yml": "tls_server_config: {cert_file: cert.pem, key_file: cert.key, cipher_suites: [TLS_AES_128_GCM_SHA256]}\n"
+            "web.yml": "tls_server_config: {cert_file: cert.pem, key_file: cert.key, "
+            "cipher_suites: [TLS_AES_128_GCM_SHA256]}\n"
         },
     ),
     "a certificate that does not exist": Mistake(

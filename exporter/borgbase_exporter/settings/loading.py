@@ -39,12 +39,7 @@ PATH = "PATH"
 """The positional argument."""
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 PLACES = (TOKEN_VARIABLE, "--token.file", "--token.dir")
-NO_TOKEN = (
-    f"no token: set {TOKEN_VARIABLE}, BORGBASE_TOKEN_FILE (--token.file) or BORGBASE_TOKEN_DIR "
-    "(--token.dir); to try it without one: --demo"
-)
 SHORTEST_POLITE_INTERVAL = 300.0
-MISPLACED = f"looks like a token; put it into {TOKEN_VARIABLE}, or into a file for --token.file"
 TOKEN_LIKE = re.compile(r"eyJ[\w-]{10,}|[\w-]+\.[\w-]{20,}\.[\w-]{20,}")
 """JWTs, whatever is around them: they begin with JSON in base64, or have two long other parts."""
 UNSAFE = re.compile(rf"{TOKEN_LIKE.pattern}|[\w-]{{21}}|.{{61}}|@", re.DOTALL)
@@ -87,8 +82,12 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Command:
     faults += [f"{', '.join(dict(given[flag]))}: not for {command}" for flag in given]
     faults += _contradictions(made, reader.used)
     if not mistyped:
-        needless = made.demo or reader.used & {"--from", *PLACES}
-        faults += reader.missing if needless else [*reader.missing, NO_TOKEN]
+        faults += reader.missing
+        if not made.demo and not reader.used & {"--from", *PLACES}:
+            faults.append(
+                f"no token: set {TOKEN_VARIABLE}, BORGBASE_TOKEN_FILE (--token.file) or "
+                "BORGBASE_TOKEN_DIR (--token.dir); to try it without one: --demo"
+            )
     if faults:
         raise SettingsError(faults, warnings)
     warnings += _unwise(made, reader.used)
@@ -135,7 +134,7 @@ def _parsed(arguments: Sequence[str], faults: list[str]) -> tuple[str, Given]:
     return command, given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reader:
     """Reads the texts of a command's settings, and collects what is wrong with them."""
 
@@ -157,10 +156,22 @@ class _Reader:
             self.faults.append(f"{flags}: given {len(texts)} times, with different values")
         values = []
         for origin, text in texts:
+            shown = "…" if setting.secret else _shown(text)
+            public = re.sub("//[^/]*@", "//", text)  # a password in a URL may look like a token
             try:
-                values.append(_read(setting, text))
-            except (ValueError, TokenError) as error:
-                self.faults.extend(_explained(error, text, setting, origin))
+                if not text:
+                    self.faults.append(f"{origin}: needs a value")
+                elif TOKEN_LIKE.search(public) and setting.flag != TOKEN_VARIABLE:
+                    self.faults.append(
+                        f"{origin}: looks like a token, which {TOKEN_VARIABLE} is for"
+                    )
+                else:
+                    values.append(setting.read(text))
+            except (TokenError, WebConfigError) as error:  # whose texts name the place
+                lines = str(error).removeprefix(f"{origin}: ").replace(text, shown).splitlines()
+                self.faults += [f"{origin}: {line}" for line in lines]
+            except ValueError as error:
+                self.faults.append(f'{origin}: "{shown}" {error}')
         if setting.repeatable:
             return tuple(values)
         return values[-1] if values else setting.absent
@@ -177,25 +188,6 @@ class _Reader:
                 self.used.add(setting.flag)
                 return given
         return [("", setting.default)] if setting.default else []
-
-
-def _read(setting: Setting, text: str) -> Any:
-    if not text:
-        raise ValueError("needs a value")
-    public = re.sub("//[^/]*@", "//", text)  # a password in a URL may look like a token
-    if TOKEN_LIKE.search(public) and setting.flag != TOKEN_VARIABLE:
-        raise ValueError(MISPLACED)
-    return setting.read(text)
-
-
-def _explained(error: Exception, text: str, setting: Setting, origin: str) -> Iterator[str]:
-    """Yield the faults that a reader reports, with the text where it is safe to show."""
-    shown = "…" if setting.secret else _shown(text)
-    for fault in error.faults if isinstance(error, WebConfigError) else [str(error)]:
-        if isinstance(error, TokenError | WebConfigError):  # which name the file themselves
-            yield f"{origin}: {fault.removeprefix(f'{origin}: ').replace(text, shown)}"
-        else:
-            yield f'{origin}: "{shown}" {fault}' if text else f"{origin}: {fault}"
 
 
 def _contradictions(made: Command, used: AbstractSet[str]) -> Iterator[str]:
@@ -253,10 +245,10 @@ def _shown(text: str) -> str:
 def _answer_question(arguments: Sequence[str]) -> None:
     """Print the help or the version, if one is asked for, and exit."""
     command = next((word for word in arguments if word in COMMANDS), Serve.command)
-    if {"-h", "--help", "-V", "--version"} & {*arguments}:
-        helpful = {"-h", "--help"} & {*arguments}
-        click.echo(usage(command) if helpful else f"{PROGRAM} {__version__}")
-        raise SystemExit(0)
+    for word in arguments:
+        if word in {"-h", "--help", "-V", "--version"}:
+            click.echo(usage(command) if "h" in word else f"{PROGRAM} {__version__}")
+            raise SystemExit(0)
 
 
 def usage(command: str) -> str:
@@ -280,7 +272,6 @@ def usage(command: str) -> str:
 def _line(setting: Setting) -> tuple[str, str]:
     """Return the flags of a setting and what it does."""
     note = f"; default {setting.default}" if setting.default else ""
-    flags = [setting.flag, *setting.shorthands]
-    if setting.flag not in setting.shorthands:
-        flags[0] += f" {re.split('[.-]', setting.flag)[-1].upper()}"
-    return ", ".join(dict.fromkeys(flags)), f"{setting.help} [${setting.variable}{note}]"
+    name = setting.flag + f" {re.split('[.-]', setting.flag)[-1].upper()}"
+    name = ", ".join(setting.shorthands) if setting.flag in setting.shorthands else name
+    return name, f"{setting.help} [${setting.variable}{note}]"
