@@ -22,8 +22,8 @@ Moment = datetime | timedelta
 """A moment, or how long ago it was."""
 _SECONDS = {"y": YEAR, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _SECONDS), re.ASCII)
-_HOST = r"(?:[\w-]{1,63}(?:\.[\w-]{1,63})*)?"
-_ADDRESS = re.compile(rf"(?:(?:\[([\w:.%]+)\]|({_HOST})):)?(\d{{1,5}})", re.ASCII)
+_NAME = r"(?:[\w-]{1,63}(?:\.[\w-]{1,63})*)?"
+_ADDRESS = re.compile(rf"(?:(?:\[([\w:.%]+)\]|({_NAME})):)?(\d{{1,5}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

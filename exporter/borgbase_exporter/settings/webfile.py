@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -34,52 +34,46 @@ GO_UNITS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "h": 3600.0, "m": 6
 GO_TERM = rf"(\d+\.?\d*|\.\d+)({'|'.join(GO_UNITS)})"
 
 
-class Rule(NamedTuple):
-    """The values that a setting takes: a pattern, and what it is called."""
-
-    pattern: str
-    what: str
-    many: bool = False
-
-
+Rule = tuple[str, str]
+"""The pattern of a value, and what such a value is called."""
 Rules = Mapping[str, "Rule | Rules"]
 ANY = ""
 """The name of the rule for all other names."""
 
 
 def _one_of(names: Iterable[str]) -> Rule:
-    return Rule("|".join(names), f"one of {', '.join(names)}")
+    return "|".join(names), f"one of {', '.join(names)}"
 
 
-def _each(rule: Rule, *names: str) -> Rules:
-    return dict.fromkeys(names, rule)
-
-
-TEXT = Rule(r"[^\0\ud800-\udfff]*", "text")
-UNSUPPORTED = Rule(r"(?!)", "supported by this server")
-HASH = Rule(
+TEXT = (r"[^\0\ud800-\udfff]*", "text")
+NAMES = ("[!-~]+", "a list of names")
+UNSUPPORTED = (r"(?!)", "supported by this server")
+HASH = (
     r"\$2[aby]\$(0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}",  # the next cost takes a minute
     "a bcrypt hash of a cost from 4 to 19, as `htpasswd -nBC 12 NAME` makes it",
 )
-HEADERS = ("Content-Security-Policy", "Strict-Transport-Security", "X-Content-Type-Options")
+HEADERS = (
+    *("Content-Security-Policy", "Strict-Transport-Security", "X-Content-Type-Options"),
+    *("X-Frame-Options", "X-XSS-Protection"),
+)
+PEMS = ("cert", "key", "client_ca")
 RULES: Rules = {
     "tls_server_config": {
-        **_each(TEXT, "cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file"),
+        **dict.fromkeys((*PEMS, *(f"{name}_file" for name in PEMS)), TEXT),
         "client_auth_type": _one_of(CLIENT_AUTH),
-        "client_allowed_sans": Rule("[!-~]+", "a list of names", many=True),
-        **_each(_one_of(VERSIONS), "min_version", "max_version"),
-        **_each(UNSUPPORTED, "cipher_suites", "curve_preferences", "prefer_server_cipher_suites"),
+        "client_allowed_sans": NAMES,
+        **dict.fromkeys(("min_version", "max_version"), _one_of(VERSIONS)),
+        **dict.fromkeys(("cipher_suites", "curve_preferences"), UNSUPPORTED),
+        "prefer_server_cipher_suites": UNSUPPORTED,
     },
     "http_server_config": {
-        "http2": Rule("False", UNSUPPORTED.what),
-        "headers": _each(
-            Rule(r"[ -~]*", "a header's value"), *HEADERS, "X-Frame-Options", "X-XSS-Protection"
-        ),
+        "http2": ("(?i)false", "supported by this server"),
+        "headers": dict.fromkeys(HEADERS, (r"[ -~]*", "a header's value")),
     },
     "basic_auth_users": {ANY: HASH},
     "rate_limit": {
-        "interval": Rule(rf"0|({GO_TERM})+", "a duration such as 1s or 100ms"),
-        "burst": Rule(r"0*[1-9]\d{0,8}", "a number of requests, at least 1"),
+        "interval": (rf"0|({GO_TERM})+", "a duration such as 1s or 100ms"),
+        "burst": (r"0*[1-9]\d{0,8}", "a number of requests, at least 1"),
     },
 }
 """What the file may contain."""
@@ -233,21 +227,20 @@ def _checked(value: object, rules: Rules, where: str, faults: list[str]) -> dict
         if rule is None:
             near = difflib.get_close_matches(str(name), rules, 1)
             faults.append(f"{place}: no such setting{f'; did you mean {near[0]}?' if near else ''}")
-        elif not isinstance(rule, Rule):
+        elif not isinstance(rule, tuple):
             content[str(name)] = _checked(item, rule, place, faults)
         elif item not in (None, "") or ANY in rules:
-            texts = item if rule.many and isinstance(item, list) else [item]
-            words = tuple(map(str, texts))
-            simple = not any(isinstance(text, list | dict) for text in texts)
-            if not simple or not all(re.fullmatch(rule.pattern, word) for word in words):
-                faults.append(f"{place}: not {rule.what}")
-            content[str(name)] = words if rule.many else words[0]
+            texts = item if rule is NAMES and isinstance(item, list) else [item]
+            words = tuple("\0" if isinstance(text, list | dict) else str(text) for text in texts)
+            if not all(re.fullmatch(rule[0], word) for word in words):
+                faults.append(f"{place}: not {rule[1]}")
+            content[str(name)] = words if rule is NAMES else words[0]
     return content
 
 
 def _tls_faults(tls: TLS) -> Iterator[str]:
     """Yield what is wrong with a section whose values are valid by themselves."""
-    for name in ("cert", "key", "client_ca"):
+    for name in PEMS:
         pem, path = getattr(tls, name), getattr(tls, f"{name}_file")
         if pem and path:
             yield f"{name} and {name}_file: give only one of them"
