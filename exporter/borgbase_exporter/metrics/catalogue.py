@@ -12,19 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from borgbase_exporter import __version__
-from borgbase_exporter.model import (
-    Account,
-    AccountStatus,
-    APIToken,
-    APITokenList,
-    CollectorStatus,
-    Plan,
-    Repo,
-    RepoList,
-    Snapshot,
-    SSHKey,
-    SSHKeyList,
-)
+from borgbase_exporter.model import Account, AccountStatus, APIToken, Plan, Repo, Snapshot, SSHKey
 
 S = TypeVar("S")
 Value = float | bool | None
@@ -60,9 +48,7 @@ class Scope(Generic[S]):
     metrics: tuple[Metric[S], ...]
 
 
-def _text(value: str | None) -> str:
-    return value or ""
-
+_FACTS = ("region", "format", "borg_version", "encryption", "access_mode", "server")
 
 REPO: Scope[Repo] = Scope(
     "Repos",
@@ -130,39 +116,16 @@ REPO: Scope[Repo] = Scope(
         Metric(
             "borgbase_repo_info",
             "Facts about the repo as labels; always 1.",
-            labels=(
-                "repo_region",
-                "format",
-                "borg_version",
-                "encryption",
-                "access_mode",
-                "server",
-            ),
-            values=lambda repo: (
-                (
-                    (
-                        _text(repo.region),
-                        _text(repo.format),
-                        _text(repo.borg_version),
-                        _text(repo.encryption),
-                        _text(repo.access_mode),
-                        _text(repo.server),
-                    ),
-                    1,
-                ),
-            ),
+            labels=("repo_region", *_FACTS[1:]),
+            values=lambda repo: [(tuple(getattr(repo, fact) or "" for fact in _FACTS), 1)],
         ),
     ),
 )
 
 
-def _when_complete(repos: RepoList | None) -> float | None:
-    return len(repos.repos) if repos and repos.complete else None
-
-
-def _tokens_by_permission(tokens: APITokenList | None) -> Iterator[tuple[tuple[str], int]]:
-    if tokens and tokens.complete:
-        held = [token.permission for token in tokens.tokens]
+def _tokens_by_permission(snapshot: Snapshot) -> Iterator[tuple[tuple[str], int]]:
+    if snapshot.tokens and snapshot.tokens.complete:
+        held = [token.permission for token in snapshot.tokens.tokens]
         for permission in dict.fromkeys(("read_only", "full_access", "create_only", *held)):
             yield (permission,), held.count(permission)
 
@@ -183,7 +146,7 @@ ACCOUNT: Scope[Snapshot] = Scope(
         Metric(
             "borgbase_account_repos",
             "Number of repos; absent when some of the list could not be read.",
-            lambda snapshot: _when_complete(snapshot.repos),
+            lambda snapshot: len(r.repos) if (r := snapshot.repos) and r.complete else None,
         ),
         Metric(
             "borgbase_account_usage_bytes",
@@ -199,7 +162,7 @@ ACCOUNT: Scope[Snapshot] = Scope(
             "borgbase_account_api_tokens",
             "Number of API tokens, by what they may do.",
             labels=("permission",),
-            values=lambda snapshot: _tokens_by_permission(snapshot.tokens),
+            values=_tokens_by_permission,
         ),
         Metric(
             "borgbase_account_plan_included_bytes",
@@ -221,9 +184,7 @@ ACCOUNT: Scope[Snapshot] = Scope(
             "The plan's name as a label; always 1.",
             labels=("plan",),
             values=lambda snapshot: (
-                [((snapshot.account.plan.name,), 1)]
-                if snapshot.account and snapshot.account.plan
-                else []
+                [((a.plan.name,), 1)] if (a := snapshot.account) and a.plan else []
             ),
         ),
         Metric(
@@ -260,15 +221,12 @@ ACCOUNT: Scope[Snapshot] = Scope(
 )
 
 
-def _keys(keys: SSHKeyList | None) -> tuple[SSHKey, ...]:
-    return keys.keys if keys else ()
-
-
 SSH_KEY: Scope[SSHKey] = Scope(
     "SSH keys",
     ("account", "key_id", "key"),
     lambda status, snapshot: (
-        ((status.name, key.id, key.name), key) for key in _keys(snapshot.ssh_keys)
+        ((status.name, key.id, key.name), key)
+        for key in (snapshot.ssh_keys.keys if snapshot.ssh_keys else ())
     ),
     (
         Metric(
@@ -285,16 +243,12 @@ SSH_KEY: Scope[SSHKey] = Scope(
 )
 
 
-def _tokens(tokens: APITokenList | None) -> tuple[APIToken, ...]:
-    return tokens.tokens if tokens else ()
-
-
 API_TOKEN: Scope[APIToken] = Scope(
     "API tokens",
     ("account", "token_id", "token", "permission"),
     lambda status, snapshot: (
         ((status.name, token.id, token.name, token.permission), token)
-        for token in _tokens(snapshot.tokens)
+        for token in (snapshot.tokens.tokens if snapshot.tokens else ())
     ),
     (
         Metric(
@@ -311,10 +265,8 @@ API_TOKEN: Scope[APIToken] = Scope(
 )
 
 
-def _per_collector(
-    value: Callable[[CollectorStatus], Value],
-) -> Callable[[AccountStatus], Labelled]:
-    return lambda status: (((n,), value(collector)) for n, collector in status.collectors.items())
+def _per_collector(fact: str) -> Callable[[AccountStatus], Labelled]:
+    return lambda status: (((n,), getattr(c, fact)) for n, c in status.collectors.items())
 
 
 POLLING: Scope[AccountStatus] = Scope(
@@ -331,7 +283,7 @@ POLLING: Scope[AccountStatus] = Scope(
             "borgbase_collector_success",
             "Whether the last poll of this part of the API succeeded.",
             labels=("collector",),
-            values=_per_collector(lambda collector: collector.success),
+            values=_per_collector("success"),
         ),
         Metric(
             "borgbase_last_poll_timestamp_seconds",
@@ -379,13 +331,13 @@ POLLING: Scope[AccountStatus] = Scope(
             "borgbase_entries_skipped",
             "List entries of the last poll that were null or unreadable.",
             labels=("collector",),
-            values=_per_collector(lambda collector: collector.skipped),
+            values=_per_collector("skipped"),
         ),
         Metric(
             "borgbase_fields_skipped",
             "Unreadable fields of the last poll that were left out of their entries.",
             labels=("collector",),
-            values=_per_collector(lambda collector: collector.fields_skipped),
+            values=_per_collector("fields_skipped"),
         ),
         Metric(
             "borgbase_schema_field_missing",
@@ -393,9 +345,7 @@ POLLING: Scope[AccountStatus] = Scope(
             labels=("field",),
             values=lambda status: (
                 ((field,), 1)
-                for field in sorted(
-                    {gap for collector in status.collectors.values() for gap in collector.gaps}
-                )
+                for field in sorted({gap for c in status.collectors.values() for gap in c.gaps})
             ),
         ),
         Metric(

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from prometheus_client import (
-    CollectorRegistry,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES, Metric
@@ -33,7 +29,6 @@ EXACT = 2**53
 
 METRICS = (BUILD, *(metric for scope in SCOPES for metric in scope.metrics))
 
-S = TypeVar("S")
 Share = Mapping[str, bytes]
 """The lines of one account, by metric."""
 
@@ -114,29 +109,22 @@ class Renderer:
         failed: set[str] = set()
         for name, status in sorted(accounts.items()):
             kept = self._shares.get(name)
-            if kept and kept[0] is status:
-                shares[name] = kept
-                continue
             try:
-                shares[name] = status, dict(_account_lines(status))
+                same = kept if kept and kept[0] is status else None
+                shares[name] = same or (status, dict(_account_lines(status)))
             except Exception:
                 failed.add(name)
                 if name not in self.failed:
-                    log.exception(
-                        "a defect, please report it: the account cannot be rendered",
-                        extra={"account": name},
-                    )
+                    what = "a defect, please report it: the account cannot be rendered"
+                    log.exception("%s", what, extra={"account": name})
                 if kept:
                     shares[name] = kept
         self._shares, self.failed = shares, frozenset(failed)
         lines = [_BUILD, *(share for _, share in shares.values())]
-        return {
-            format_: Page.of(format_, _pieces(format_, lines)) for format_ in (TEXT, OPENMETRICS)
-        }
+        return {form: Page.of(form, _pieces(form, lines)) for form in (TEXT, OPENMETRICS)}
 
 
-def _pieces(format_: Format, shares: Iterable[Share]) -> tuple[bytes, ...]:
-    shares = list(shares)
+def _pieces(format_: Format, shares: Sequence[Share]) -> tuple[bytes, ...]:
     pieces = []
     for metric in METRICS:
         pieces.append(format_.header(metric).encode())
@@ -151,15 +139,13 @@ def _account_lines(status: AccountStatus) -> Iterator[tuple[str, bytes]]:
     """
     snapshot = status.snapshot
     for scope in SCOPES:
-        subjects = [
-            (_labels(scope.labels, values), subject)
-            for values, subject in scope.subjects(status, snapshot)
-        ]
+        found = scope.subjects(status, snapshot)
+        subjects = [(_labels(scope.labels, values), subject) for values, subject in found]
         for metric in scope.metrics:
             yield metric.name, "".join(_lines(metric, subjects)).encode()
 
 
-def _lines(metric: Metric[S], subjects: Iterable[tuple[str, S]]) -> Iterator[str]:
+def _lines(metric: Metric[Any], subjects: Iterable[tuple[str, Any]]) -> Iterator[str]:
     for labels, subject in subjects:
         for values, value in metric.samples(subject):
             if value is not None:
