@@ -231,6 +231,8 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 def _near(word: str, known: Iterable[str]) -> str:
     """Return a question about the name that a word resembles, if there is one."""
+    if word == "--token":
+        return f", because other users could read it; use {TOKEN_VARIABLE} or --token.file"
     # What all names begin with would make any two similar.
     bare = {name.removeprefix("BORGBASE_").lstrip("-"): name for name in known}
     near = difflib.get_close_matches(word.removeprefix("BORGBASE_").lstrip("-"), bare, 1, 0.7)
