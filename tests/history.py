@@ -7,38 +7,39 @@
     with serve(data) as prometheus:
         prometheus.api(f"query?query=borgbase_up&time={end}")
 
-What an exporter would have exposed comes from its own Poller, decoders, State and Renderer; only
-the network is left out. What Prometheus adds at a scrape is added: `job`, `instance` and `up`.
+What an exporter would have exposed comes from its own Poller, Client and Renderer; only the
+network is left out. What Prometheus adds at a scrape is added: `job`, `instance` and `up`.
 Two things are not as they were in life: a series that ends leaves no staleness marker, so queries
 see it for the five minutes of lookback, and `process_*` are those of the test's own process, now.
 """
+
+from __future__ import annotations
 
 import random
 import re
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import msgspec
 
+from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.transport import Reply, Transport
-from borgbase_exporter.collectors import COLLECTORS
-from borgbase_exporter.credentials import GivenToken
 from borgbase_exporter.errors import HTTPStatusError, PollError
-from borgbase_exporter.exposition import OPENMETRICS, Page, Renderer
+from borgbase_exporter.metrics.exposition import OPENMETRICS, Renderer
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.poller import Poller, Schedule
-from borgbase_exporter.simulator import SimulatedAccount
-from borgbase_exporter.simulator.schema import Drift, Edition
-from borgbase_exporter.state import State
+from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.tokens import GivenToken
+from tests.clock import Clock
 from tests.end_to_end.processes import ANYWHERE, Prometheus, environment, started, until
+from tests.graphql import Edition, SimulatedAccount, root
+from tests.lab.bench import Endpoint
 from tests.programs import require
-from tests.simulator.asking import Clock
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -76,7 +77,7 @@ class History:
     failing: Collection[Span] = ()
     fault: PollError = field(default_factory=lambda: HTTPStatusError("answered with HTTP 503"))
     down: Collection[Span] = ()
-    schema: Edition = field(default_factory=lambda: Edition(Drift()))
+    schema: Edition = field(default_factory=Edition)
     targets: Sequence[Target] = (Target(),)
     step: float = 300.0
     interval: float = HOUR
@@ -109,7 +110,7 @@ class History:
                 exporter.poll_until(now)
             yield now, exporter.page() if exporter else ""
 
-    def _live_until(self, moment: float, exporter: "_Exporter | None") -> None:
+    def _live_until(self, moment: float, exporter: _Exporter | None) -> None:
         if exporter:
             exporter.poll_until(moment)
         self.clock.now = moment
@@ -121,35 +122,26 @@ class _Exporter:
     def __init__(self, history: History) -> None:
         self._history = history
         self._latency = random.Random(history.clock.now)  # noqa: S311  # variety, not secrecy
-        renderer = Renderer(history.max_age)
-        self._state = State(renderer.render, renderer.expiry, history.clock)
+        self._renderer = Renderer()
         self._pollers = [self._poller(*account) for account in history.accounts.items()]
         self._due = [history.clock.now] * len(self._pollers)
-        self._shown: Page | None = None
+        self._shown: list[AccountStatus] = []
         self._text = ""
 
     def _poller(self, name: str, account: SimulatedAccount) -> Poller:
-        def connect(token: str) -> nullcontext[Client]:
-            wire = _Wire(self._history, account, token, self._take_time)
-            return nullcontext(Client(cast("Transport", wire), token))
-
-        poller = Poller(
-            name,
+        history = self._history
+        client = Client(Endpoint("http://history.invalid/graphql"))
+        client._transport = _Wire(history, account, self._take_time)
+        return Poller(
+            AccountStatus(name, {}, interval=history.interval),
             GivenToken("the history", account.token),
-            COLLECTORS,
-            connect,
-            self._put,
-            Schedule(self._history.interval, timeout=30.0),
-            clock=self._history.clock,
-            monotonic=self._history.clock,
+            client,
+            AREAS,
+            Schedule(history.interval, 30.0, history.max_age),
+            clock=history.clock,
+            monotonic=history.clock,
             jitter=lambda: 1.0,
         )
-        self._put(poller.status)
-        return poller
-
-    def _put(self, status: AccountStatus) -> None:
-        self._state.put(status)
-        self._state.show()
 
     def _take_time(self) -> None:
         self._history.clock.now += self._latency.uniform(0.05, 0.4)
@@ -159,15 +151,17 @@ class _Exporter:
         while self._due and (due := min(self._due)) <= moment:
             first = self._due.index(due)
             self._history.clock.now = due
-            delay = self._pollers[first].poll()
-            self._due[first] = self._history.clock.now + delay
+            self._pollers[first].poll()
+            self._due[first] = self._history.clock.now + self._pollers[first].delay
 
     def page(self) -> str:
         """Return the samples exposed now, each with the labels of each target."""
-        page = self._state.view().rendered[OPENMETRICS]
-        if page is not self._shown:
-            self._shown = page
-            text = b"".join(page.body()).decode()
+        now, max_age = self._history.clock.now, self._history.max_age
+        shown = [poller.status.as_of(now, max_age) for poller in self._pollers]
+        if not self._text or shown != self._shown:
+            self._shown = shown
+            pages = self._renderer.render({status.name: status for status in shown})
+            text = b"".join(pages[OPENMETRICS].body()).decode()
             samples = re.sub("^#.*\n", "", text, flags=re.MULTILINE)
             self._text = "".join(
                 _labelled(samples, target.labels) for target in self._history.targets
@@ -182,30 +176,29 @@ def _labelled(samples: str, labels: str) -> str:
 
 
 @dataclass
-class _Wire:
-    """Takes the place of the Transport: the API is asked here and now."""
+class _Wire(Transport):
+    """A Transport without a network: the API is asked here and now."""
 
     history: History
     account: SimulatedAccount
-    token: str
     take_time: Callable[[], None]
 
-    def post(self, query: str, *, reserve: float = 0.0) -> Reply:
+    def post(self, query: str, token: str, *, seconds: float) -> Reply:
         self.take_time()
         if within(self.account.now(), self.history.failing):
             raise self.history.fault
-        record = self.account.token_for(self.token)
-        root = self.account.moment().root(record.permission if record else None)
+        record = self.account.token_for(token)
+        answers = root(self.account.moment(), record.permission if record else None)
         # One row for each day of two years, of which the newest is read: nearly all of the work.
-        rows = root["overageList"]
-        root["overageList"] = lambda info: rows(info)[:2]
-        answer = self.history.schema.execute(query, root)
+        rows = answers["overageList"]
+        answers["overageList"] = lambda info: rows(info)[:2]
+        answer = self.history.schema.execute(query, answers)
         status = HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST
         return Reply(status, msgspec.json.encode(answer))
 
 
 def within(moment: float, spans: Collection[Span]) -> bool:
-    """Tell whether a moment lies in one of the spans."""
+    """Return whether a moment lies in one of the spans."""
     return any(begin <= moment < end for begin, end in spans)
 
 

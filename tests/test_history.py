@@ -1,18 +1,19 @@
 """Simulated history looks, in a real Prometheus, as if it had been lived through."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 
+from borgbase_exporter.demo.cast import repo_id
 from borgbase_exporter.errors import ConnectError
-from borgbase_exporter.simulator import SimulatedAccount
-from borgbase_exporter.simulator.cast import repo_id
-from borgbase_exporter.simulator.schema import Drift, Edition
+from tests.clock import START as BEGIN
+from tests.clock import Clock
 from tests.end_to_end.processes import Prometheus
+from tests.graphql import Drift, Edition, SimulatedAccount
 from tests.history import DAY, HOUR, History, Target, serve
-from tests.simulator.asking import START as BEGIN
-from tests.simulator.asking import Clock
 
 END = BEGIN + 4 * DAY
 FAILING = (BEGIN + DAY, BEGIN + DAY + 8 * HOUR)

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import yaml
-from borgbase_exporter.simulator import SimulatedAccount, SimulatedApi
 
 from tests.end_to_end.processes import ROOT, Running, environment, exporter, started, until
 from tests.end_to_end.stage import put_token
+from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require, root
 
 DEPLOY = ROOT / "deploy"
@@ -158,7 +158,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     with ExitStack() as stack:
         enter = stack.enter_context
         ear = enter(listening())
-        api = enter(SimulatedApi(list(accounts.values())))
+        api = enter(GraphQLApi(list(accounts.values())))
         flags = ("--api.url", api.url, "--token.dir", tokens, "--poll.interval", "1s")
         exposing = enter(exporter(folder, *flags))
         alertmanager = enter(_alertmanager(folder, ear))
