@@ -31,7 +31,7 @@ from borgbase_exporter.model import (
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.graphql.server import OLDER_PLAN
 from tests.lab.account import REPO
-from tests.lab.bench import PLENTY, endpoint
+from tests.lab.bench import PLENTY, Endpoint
 
 MOMENT = 1_706_933_106.0
 """2024-02-03 04:05:06 UTC"""
@@ -542,7 +542,7 @@ def test_an_api_of_older_names_without_its_own_counts() -> None:
         GraphQLApi([simulated], renamed=OLDER_PLAN, without=counts) as old,
     ):
         now, before = (
-            account_area.collect(Client(endpoint(api.url)), simulated.token, seconds=PLENTY)
+            account_area.collect(Client(Endpoint(api.url)), simulated.token, seconds=PLENTY)
             for api in (new, old)
         )
 

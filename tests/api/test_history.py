@@ -11,7 +11,7 @@ from borgbase_exporter.errors import AuthError, GraphQLError, UnknownFieldError
 from tests.clock import START, Clock
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
-from tests.lab.bench import PLENTY, endpoint
+from tests.lab.bench import PLENTY, Endpoint
 from tests.lab.scripts import says
 from tests.lab.wire import Lab
 
@@ -24,7 +24,7 @@ def new_account() -> SimulatedAccount:
 
 
 def run(api: str, query: Query, token: str) -> Answer:
-    return Client(endpoint(api)).run(query, token, seconds=PLENTY)
+    return Client(Endpoint(api)).run(query, token, seconds=PLENTY)
 
 
 def test_one_query_asks_for_several_repos() -> None:

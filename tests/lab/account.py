@@ -37,46 +37,23 @@ REPO = {
 
 def answers(usage: float) -> dict[str, dict[str, Any]]:
     """Return the data of each query, the one repo using so many megabytes."""
-    return {
-        "Repos": {"isAuthenticated": True, "repoList": [{**REPO, "currentUsage": usage}]},
-        "Account": {
-            "isAuthenticated": True,
-            "me": {
-                "activePlan": {
-                    "name": "Small",
-                    "maxRepos": 10,
-                    "maxSizeGb": 0,
-                    "includedGb": 250,
-                },
-                "currentSubscription": {"endDate": "2030-01-01T00:00:00Z", "active": True},
-                "autoRenew": False,
-                "diskUsage": usage,
-                "repoCount": 1,
-            },
-            "overageList": [{"date": "2024-02-03", "usedGb": 12.5, "excessGb": 0}],
-            "accruedOverage": 1.25,
-        },
-        "SSHKeys": {
-            "isAuthenticated": True,
-            "sshList": [
-                {"id": "1", "name": "key", "addedAt": "2023-01-01T00:00:00Z", "lastUsedAt": None}
-            ],
-        },
-        "Tokens": {
-            "isAuthenticated": True,
-            "me": {
-                "jwttokenSet": [
-                    {
-                        "id": "7",
-                        "name": "exporter",
-                        "permission": "RO",
-                        "lastUsed": "2024-02-03T04:05:06Z",
-                        "expiration": None,
-                    }
-                ]
-            },
-        },
+    me = {
+        "activePlan": {"name": "Small", "maxRepos": 10, "maxSizeGb": 0, "includedGb": 250},
+        "currentSubscription": {"endDate": "2030-01-01T00:00:00Z", "active": True},
+        "autoRenew": False,
+        "diskUsage": usage,
+        "repoCount": 1,
     }
+    overage = {"date": "2024-02-03", "usedGb": 12.5, "excessGb": 0}
+    key = {"id": "1", "name": "key", "addedAt": "2023-01-01T00:00:00Z", "lastUsedAt": None}
+    token = {"id": "7", "name": "exporter", "permission": "RO", "expiration": None}
+    data: dict[str, dict[str, Any]] = {
+        "Repos": {"repoList": [{**REPO, "currentUsage": usage}]},
+        "Account": {"me": me, "overageList": [overage], "accruedOverage": 1.25},
+        "SSHKeys": {"sshList": [key]},
+        "Tokens": {"me": {"jwttokenSet": [{**token, "lastUsed": "2024-02-03T04:05:06Z"}]}},
+    }
+    return {name: {"isAuthenticated": True, **fields} for name, fields in data.items()}
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
@@ -86,24 +63,17 @@ def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
     return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
 
-def bodies(usage: float, **changes: Any) -> dict[str, bytes]:
-    """Return the body of each answer; `changes` replaces root fields of the data."""
-    return {
-        name: msgspec.json.encode(
-            {"data": {key: changes.get(key, value) for key, value in data.items()}}
-        )
-        for name, data in answers(usage).items()
-    }
+def bodies(usage: float) -> dict[str, bytes]:
+    """Return the body of each answer."""
+    return {name: msgspec.json.encode({"data": data}) for name, data in answers(usage).items()}
 
 
 Reply = Callable[[Wire, bytes], None]
 
 
-def _plainly(wire: Wire, body: bytes) -> None:
-    wire.send(http(body))
-
-
-def api(by_name: Mapping[str, bytes], reply: Reply = _plainly) -> Script:
+def api(
+    by_name: Mapping[str, bytes], reply: Reply = lambda wire, body: wire.send(http(body))
+) -> Script:
     """Return a server that answers each query by its name."""
 
     def script(wire: Wire) -> None:

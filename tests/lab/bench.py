@@ -37,10 +37,6 @@ class Endpoint:
     max_response: int = LIMIT
 
 
-def endpoint(url: str, ca_file: str | None = None, max_response: int = LIMIT) -> Endpoint:
-    return Endpoint(url, ca_file, None, max_response)
-
-
 def within(seconds: float, work: Callable[[], T]) -> T:
     """Return what the work returns; fail when it does not return in time."""
     results: list[T] = []

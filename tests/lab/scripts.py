@@ -10,7 +10,6 @@ import socket
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,14 +24,8 @@ PAUSE = 0.01
 """Seconds between two bytes of a drip: any number of them, and no read ever waits for long."""
 
 
-def hold(wire: Wire) -> None:
-    """Take everything and say nothing."""
-    wire.hold()
-
-
-def reset(wire: Wire) -> None:
-    """Cut the connection at once."""
-    wire.reset()
+hold: Script = Wire.hold
+reset: Script = Wire.reset
 
 
 def close(_wire: Wire) -> None:
@@ -117,24 +110,17 @@ def zeros(mebibytes: int) -> list[bytes]:
     return [gzip.compress(b"")[:10], *[_zipped_mebibyte()] * mebibytes]
 
 
-@dataclass
-class Place:
-    """Where nobody answers."""
-
-    url: str
-
-
 @contextlib.contextmanager
-def refused() -> Iterator[Place]:
-    """Give a port that nobody listens on, and that nobody else can get."""
+def refused() -> Iterator[str]:
+    """Give the URL of a port that nobody listens on, and that nobody else can get."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        yield Place(f"http://127.0.0.1:{bound.getsockname()[1]}/graphql")
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/graphql"
 
 
 @contextlib.contextmanager
-def full() -> Iterator[Place]:
-    """Give a port where connections are waiting to be accepted, and no more fit in."""
+def full() -> Iterator[str]:
+    """Give the URL of a port where connections wait to be accepted, and no more fit in."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -143,12 +129,12 @@ def full() -> Iterator[Place]:
             client = stack.enter_context(socket.socket())
             client.setblocking(False)
             assert client.connect_ex(listener.getsockname()) in {0, errno.EINPROGRESS}
-        yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}/graphql")
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/graphql"
 
 
 @contextlib.contextmanager
-def unresolved(*, slowly: bool) -> Iterator[Place]:
-    """Give a host whose name leads nowhere; slowly, the answer never comes."""
+def unresolved(*, slowly: bool) -> Iterator[str]:
+    """Give the URL of a host whose name leads nowhere; slowly, the answer never comes."""
     real, over = socket.getaddrinfo, threading.Event()
 
     def look_up(host: str, *args: Any, **kwargs: Any) -> Any:
@@ -160,5 +146,5 @@ def unresolved(*, slowly: bool) -> Iterator[Place]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", look_up)
-        yield Place("http://nowhere.test/graphql")
+        yield "http://nowhere.test/graphql"
     over.set()

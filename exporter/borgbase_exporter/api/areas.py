@@ -5,7 +5,7 @@ A struct is both: the query asks for its fields, and reads the answer into it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
@@ -18,12 +18,17 @@ from borgbase_exporter.api.query import Node, Query, Root
 from borgbase_exporter.api.reading import Skipped, reader
 from borgbase_exporter.errors import GraphQLError
 
-MEGABYTE = 1_000_000
-GIGABYTE = 1_000_000_000
-DAY = 86_400
-"""`currentUsage`, `quota`, `includedSize`, `maxSize` and the account's `diskUsage` are decimal
-megabytes; `usedGb`, `excessGb`, `includedGb` and `maxSizeGb` decimal gigabytes; `alertDays` days.
-Not documented: read off the public clients of the API."""
+MEGABYTE, GIGABYTE, DAY = 10**6, 10**9, 86_400
+UNITS: Mapping[str, int] = {
+    **dict.fromkeys(("usage", "quota", "reported_usage", "included_size", "max_size"), MEGABYTE),
+    **dict.fromkeys(("billed_usage", "billed_excess", "included_gb", "max_size_gb"), GIGABYTE),
+    "inactivity_limit": DAY,
+}
+"""What the API measures in other units than the model: decimal ones, and days. Not documented:
+read off the public clients of the API."""
+LIMITS = {"quota", "inactivity_limit", "max_repos"} | {"included_size", "included_gb"}
+LIMITS |= {"max_size", "max_size_gb"}
+"""What is not limited where it is not above zero."""
 
 HUGE = 10**18
 """No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the
@@ -32,7 +37,8 @@ Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
 Size = Annotated[float, Meta(ge=0, le=HUGE)]
 Count = Annotated[int, Meta(ge=-HUGE, le=HUGE)]
 Text = Annotated[str, Meta(max_length=1000)]
-Fact = TypeVar("Fact", model.Repo, model.SSHKey, model.APIToken)
+Fact = TypeVar("Fact")
+Listed = TypeVar("Listed", model.Repo, model.SSHKey, model.APIToken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +133,16 @@ def _repos(answer: Answer, skipped: Skipped) -> model.RepoList:
 
 
 def _repo(node: _Repo) -> model.Repo:
-    facts = _facts(node) | {
-        "usage": _times(node.usage, MEGABYTE),
-        "quota": _limit(node.quota, MEGABYTE) if node.quota_enabled else None,
-        "inactivity_limit": _limit(node.inactivity_limit, DAY),
-        "server": node.server.hostname if node.server else None,
-    }
+    more: dict[str, Any] = {"server": node.server.hostname if node.server else None}
+    if not node.quota_enabled:
+        more["quota"] = None
     if node.format and not node.format.lower().startswith("borg"):
-        facts |= dict.fromkeys(("full_access_keys", "append_only_keys", "rsync_keys"))
-    never = True if node.last_modified is None and node.usage in {None, 0} else None
-    written = isinstance(node.last_modified, datetime)
-    return model.Repo(**facts, never_written=False if written else never)
+        more |= dict.fromkeys(("full_access_keys", "append_only_keys", "rsync_keys"))
+    if isinstance(node.last_modified, datetime):
+        more["never_written"] = False
+    elif node.last_modified is None and node.usage in {None, 0}:
+        more["never_written"] = True
+    return _known(model.Repo, node, **more)
 
 
 # ---- Account
@@ -156,8 +161,8 @@ class _Plan(Node):
 
 class _Subscription(Node):
     graphql = "SubscriptionType"
-    end_date: datetime | None = None
-    active: bool | None = None
+    subscription_end: datetime | None = field(default=None, name="endDate")
+    subscription_active: bool | None = field(default=None, name="active")
 
 
 class _Me(Node):
@@ -166,47 +171,37 @@ class _Me(Node):
     active_plan: _Plan | None = None
     current_subscription: _Subscription | None = None
     auto_renew: bool | None = None
-    disk_usage: Size | None = None
-    repo_count: Annotated[int, Meta(ge=0, le=HUGE)] | None = None
+    reported_usage: Size | None = field(default=None, name="diskUsage")
+    reported_repos: Annotated[int, Meta(ge=0, le=HUGE)] | None = field(
+        default=None, name="repoCount"
+    )
 
 
 class _Overage(Node):
     graphql = "OverageType"
     date: date
-    used_gb: Size | None = None
-    excess_gb: Size | None = None
+    billed_usage: Size | None = field(default=None, name="usedGb")
+    billed_excess: Size | None = field(default=None, name="excessGb")
 
 
 class _Account(Root):
     me: _Me
     overage_list: list[_Overage] | None = None
-    accrued_overage: Number | None = None
+    accrued_overage_usd: Number | None = field(default=None, name="accruedOverage")
 
 
 def _account(answer: Answer, skipped: Skipped) -> model.Account:
     root = answer.read(_Account, skipped)
-    plan, subscription = root.me.active_plan, root.me.current_subscription or _Subscription()
-    overage = max(root.overage_list or (), key=lambda row: row.date, default=None)
-    return model.Account(
-        plan=_plan(plan) if plan else None,
-        billed_usage=_times(overage.used_gb, GIGABYTE) if overage else None,
-        billed_excess=_times(overage.excess_gb, GIGABYTE) if overage else None,
-        accrued_overage_usd=root.accrued_overage,
-        subscription_end=_fact(subscription.end_date),
-        subscription_active=subscription.active,
-        auto_renew=root.me.auto_renew,
-        reported_usage=_times(root.me.disk_usage, MEGABYTE),
-        reported_repos=root.me.repo_count,
-    )
+    newest = max(root.overage_list or (), key=lambda row: row.date, default=None)
+    plan = root.me.active_plan and _plan(root.me.active_plan)
+    return _known(model.Account, root, root.me, root.me.current_subscription, newest, plan=plan)
 
 
 def _plan(node: _Plan) -> model.Plan:
-    return model.Plan(
-        name=node.name,
-        included=_limit(node.included_gb, GIGABYTE) or _limit(node.included_size, MEGABYTE),
-        maximum=_limit(node.max_size_gb, GIGABYTE) or _limit(node.max_size, MEGABYTE),
-        max_repos=node.max_repos if node.max_repos and node.max_repos > 0 else None,
-    )
+    sizes = _facts(node)
+    included = sizes["included_gb"] or sizes["included_size"]
+    maximum = sizes["max_size_gb"] or sizes["max_size"]
+    return _known(model.Plan, node, included=included, maximum=maximum)
 
 
 # ---- SSH keys
@@ -227,7 +222,7 @@ class _SSHKeys(Root):
 def _ssh_keys(answer: Answer, skipped: Skipped) -> model.SSHKeyList:
     nodes = answer.read(_SSHKeys, skipped).ssh_list
     length = len(nodes) + skipped.entries
-    keys = (model.SSHKey(**_facts(node) | {"id": str(node.id)}) for node in nodes)
+    keys = (_known(model.SSHKey, node, id=str(node.id)) for node in nodes)
     return model.SSHKeyList(_distinct(keys, skipped), length)
 
 
@@ -263,54 +258,50 @@ def _tokens(answer: Answer, skipped: Skipped) -> model.APITokenList:
 
 def _api_token(node: _APIToken) -> model.APIToken:
     permission = PERMISSIONS.get(node.permission, node.permission.lower())
-    return model.APIToken(**_facts(node) | {"id": str(node.id), "permission": permission})
+    return _known(model.APIToken, node, id=str(node.id), permission=permission)
 
 
-_REPOS_FLOOR = frozenset(
-    {"Query.repoList", *(f"RepoType.{n}" for n in ("id", "name", "currentUsage"))}
-)
-_KEYS_FLOOR = frozenset({"Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name"})
+_REPOS_FLOOR = ("Query.repoList", "RepoType.id", "RepoType.name", "RepoType.currentUsage")
+_KEYS_FLOOR = ("Query.sshList", "PublicSSHKeyType.id", "PublicSSHKeyType.name")
 
 AREAS: tuple[Area, ...] = (
-    Area("repos", Query("Repos", _Repos, _REPOS_FLOOR), _repos),
+    Area("repos", Query("Repos", _Repos, frozenset(_REPOS_FLOOR)), _repos),
     Area("account", Query("Account", _Account), _account),
-    Area("ssh_keys", Query("SSHKeys", _SSHKeys, _KEYS_FLOOR), _ssh_keys),
+    Area("ssh_keys", Query("SSHKeys", _SSHKeys, frozenset(_KEYS_FLOOR)), _ssh_keys),
     Area("tokens", Query("Tokens", _Tokens), _tokens),
 )
 for _area in AREAS:
     reader(_area.query.root)
 
 
-def _distinct(facts: Iterable[Fact], skipped: Skipped) -> tuple[Fact, ...]:
+def _distinct(listed: Iterable[Listed], skipped: Skipped) -> tuple[Listed, ...]:
     """Return the first fact of each id; count the others as skipped entries."""
-    found: dict[str, Fact] = {}
-    for fact in facts:
+    found: dict[str, Listed] = {}
+    for fact in listed:
         if found.setdefault(fact.id, fact) is not fact:
             skipped.entries += 1
     return tuple(found.values())
 
 
+def _known(kind: type[Fact], *nodes: Node | None, **more: Any) -> Fact:
+    """Return a fact: its fields are those of the nodes that have the same name, and `more`."""
+    facts = {name: value for node in nodes if node for name, value in _facts(node).items()}
+    return kind(**{name: facts[name] for name in facts.keys() & kind.__annotations__} | more)
+
+
 def _facts(node: Node) -> dict[str, Any]:
-    """Return the fields of a node as the model has them."""
-    return {name: _fact(getattr(node, name)) for name in node.__struct_fields__}
+    """Return the fields of a node in the units of the model, lists as their lengths."""
+    return {name: _fact(name, getattr(node, name)) for name in node.__struct_fields__}
 
 
-def _fact(value: Any) -> Any:
-    """Return a moment in seconds since the epoch (UTC without an offset), a list as its length."""
+def _fact(name: str, value: Any) -> Any:
     match value:
-        case datetime():
+        case datetime():  # without an offset it is UTC
             return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
         case list():
             return len(value)
+        case float() | int() if name in LIMITS and value <= 0:
+            return None
+        case float() if name in UNITS:
+            return round(value * UNITS[name])
     return None if value is UNSET else value
-
-
-def _times(value: float | UnsetType | None, unit: int) -> float | None:
-    if not isinstance(value, float):
-        return None
-    # In whole bytes (or seconds), exact where the value is whole.
-    return int(value) * unit if value == int(value) else round(value * unit)
-
-
-def _limit(value: float | None, unit: int) -> float | None:
-    return _times(value, unit) if value is not None and value > 0 else None

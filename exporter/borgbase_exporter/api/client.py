@@ -12,17 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from borgbase_exporter import errors
 from borgbase_exporter.api.query import AUTHENTICATED, Query, Root
 from borgbase_exporter.api.reading import NULL, UNREADABLE, Skipped, reader
 from borgbase_exporter.api.transport import Endpoint, Reply, Transport, secrets
-from borgbase_exporter.errors import (
-    AuthError,
-    GraphQLError,
-    HTTPStatusError,
-    NotJSONError,
-    PollError,
-    UnknownFieldError,
-)
 from borgbase_exporter.text import MAX_READ, redacted
 
 log = logging.getLogger(__name__)
@@ -32,7 +25,6 @@ MAX_DRIFT_ROUNDS = 8
 MAX_ERRORS = 100
 MAX_SHOWN = 3
 
-_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _AUTH = re.compile(
     r"permission|signature|authenticat|unauthori[sz]ed|forbidden|access.denied|log ?in"
     r"|(?:expired|invalid) token",
@@ -44,7 +36,6 @@ _UNKNOWN_FIELD = re.compile(
       | Field\ ["'](?P<changed>\w+)["'].*\bmust\ (?:not\ )?have\ a\ (?:sub\ ?)?selection""",
     re.VERBOSE,
 )
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _TRUE = msgspec.Raw(b"true")
 R = TypeVar("R", bound=Root)
 
@@ -75,7 +66,7 @@ class Answer:
         for field in msgspec.structs.fields(kind):
             try:
                 values[field.name] = self.root(field.encode_name, field.type, skipped)
-            except PollError:
+            except errors.PollError:
                 if field.required:
                     raise
                 skipped.fields += self.data.get(field.encode_name, NULL) != NULL
@@ -85,14 +76,14 @@ class Answer:
         """Read one root field; raise AuthError or GraphQLError where that cannot be done."""
         raw = self.data.get(name, NULL)
         if raw == NULL and self.denied:
-            raise AuthError(f'the token may not ask for "{name}": {self.error}')
+            raise errors.AuthError(f'the token may not ask for "{name}": {self.error}')
         if raw == NULL:
             why = self.error or "null without an error"
-            raise GraphQLError(f'the API gives no "{name}": {why}')
+            raise errors.GraphQLError(f'the API gives no "{name}": {why}')
         try:
             return reader(annotation)(raw, skipped)
         except UNREADABLE as error:
-            raise GraphQLError(f'the "{name}" of the API is not readable: {error}') from None
+            raise errors.GraphQLError(f'the "{name}" of the API is not readable: {error}') from None
 
 
 class _Envelope(msgspec.Struct):
@@ -103,7 +94,7 @@ class _Envelope(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
-class _RefusedError(UnknownFieldError):
+class _RefusedError(errors.UnknownFieldError):
     """A query that does not fit the API's schema."""
 
     def __init__(self, error: str, messages: Sequence[str]) -> None:
@@ -136,11 +127,11 @@ class Client:
                     guessed, learned = True, query.names - query.floor
                 if not learned or learned & query.floor:
                     text = f"the API refuses the query {query.name}: {error}"
-                    raise UnknownFieldError(text, retry_after=error.retry_after) from None
+                    raise errors.UnknownFieldError(text, retry_after=error.retry_after) from None
                 missing |= learned
             else:
                 return replace(answer, missing=missing, guessed=guessed)
-        raise UnknownFieldError(f"the API refuses every form of the query {query.name}")
+        raise errors.UnknownFieldError(f"the API refuses every form of the query {query.name}")
 
     def _ask(self, query: Query, token: str, missing: frozenset[str], ends: float) -> Answer:
         begun, size, outcome = time.monotonic(), 0, "ok"
@@ -149,7 +140,7 @@ class Client:
             reply = self._transport.post(query.text(missing), token, seconds=ends - begun)
             size = len(reply.body)
             return _judged(reply, missing, secrets(self._endpoint, token))
-        except PollError as error:
+        except errors.PollError as error:
             outcome = error.reason
             error.retry_after = reply.retry_after if reply else None
             raise
@@ -160,52 +151,49 @@ class Client:
 
 
 def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> Answer:
-    try:
-        envelope = _decoded(reply.body)
-        messages = _messages(envelope.errors)
-    except UNREADABLE as why:
-        is_json = isinstance(why, msgspec.ValidationError)
-        raise _not_graphql(reply, str(why), is_json=is_json) from None
+    """Return the answer in a reply, or raise the PollError that it amounts to."""
+    data, messages, broken = _decoded(reply.body)
     error = "; ".join(redacted(text, *hidden) for text in messages[:MAX_SHOWN])
     denied = any(map(_AUTH.search, messages))
-    if envelope.data is None:
-        if not messages:
-            raise _not_graphql(reply, "it holds neither data nor errors", is_json=True)
-        if any(map(_UNKNOWN_FIELD.search, messages)):
-            raise _RefusedError(error, messages)
-        if reply.status in _REFUSED or denied:
-            raise AuthError(f"the API refuses the token: {error}")
-        if reply.status == HTTPStatus.BAD_REQUEST or any(map(_INVALID_QUERY.search, messages)):
-            raise _RefusedError(error, messages)
-        raise GraphQLError(f"the API answers with errors only (HTTP {reply.status}): {error}")
+    if data is None:
+        raise _failure(reply.status, messages, error, broken)
     asked = f"{Root.graphql}.{AUTHENTICATED}" not in missing
-    if asked and envelope.data.get(AUTHENTICATED) != _TRUE:
-        raise AuthError(f"the API does not accept the token: {error or 'it gives no reason'}")
-    return Answer(envelope.data, error, denied)
+    if asked and data.get(AUTHENTICATED) != _TRUE:
+        raise errors.AuthError(
+            f"the API does not accept the token: {error or 'it gives no reason'}"
+        )
+    return Answer(data, error, denied)
 
 
-def _not_graphql(reply: Reply, why: str, *, is_json: bool) -> PollError:
-    """Return the error for an answer that is not that of a GraphQL server."""
+def _failure(status: int, messages: Sequence[str], error: str, broken: str) -> errors.PollError:
+    """Return what an answer without data amounts to; `broken` says why it is not JSON."""
+    shown = f": {error}" if error else f" (HTTP {status})"
+    if any(map(_UNKNOWN_FIELD.search, messages)):
+        return _RefusedError(error, messages)
     # HTTP 403 without JSON is the page of a firewall.
-    if reply.status in _REFUSED and (is_json or reply.status == HTTPStatus.UNAUTHORIZED):
-        return AuthError(f"the API refuses the token (HTTP {reply.status})")
-    if reply.status >= HTTPStatus.BAD_REQUEST:
-        return HTTPStatusError(f"the API answered with HTTP {reply.status}")
-    if is_json:
-        return GraphQLError(f"the answer is JSON, but not of GraphQL: {why}")
-    if reply.body.lstrip()[:1] == b"<":
-        return NotJSONError("the answer is an HTML page, not an API's")
-    return NotJSONError(f"the answer is not JSON: {why}")
+    refused = status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and not broken)
+    if refused or any(map(_AUTH.search, messages)):
+        return errors.AuthError(f"the API refuses the token{shown}")
+    invalid = status == HTTPStatus.BAD_REQUEST or any(map(_INVALID_QUERY.search, messages))
+    if messages and invalid:
+        return _RefusedError(error, messages)
+    if status >= HTTPStatus.BAD_REQUEST and not messages:
+        return errors.HTTPStatusError(f"the API answered with HTTP {status}")
+    if broken:
+        return errors.NotJSONError(f"the answer {broken}")
+    return errors.GraphQLError(f"the API answers without data{shown}")
 
 
-def _decoded(body: bytes) -> _Envelope:
-    r"""Decode; if need be without surrogates (`\ud800`): a lone one is JSON, but not Unicode."""
+def _decoded(body: bytes) -> tuple[Mapping[str, msgspec.Raw] | None, list[str], str]:
+    """Return the data and the errors of an answer, and why it is not JSON."""
     try:
-        return _ENVELOPE.decode(body)
+        envelope = _ENVELOPE.decode(body)
+        return envelope.data, _messages(envelope.errors), ""
     except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        return _ENVELOPE.decode(_SURROGATE.sub(rb"\\ufffd", body))
+        return None, [], ""
+    except UNREADABLE as error:
+        page = body.lstrip()[:1] == b"<"
+        return None, [], "is an HTML page, not an API's" if page else f"is not JSON: {error}"
 
 
 def _messages(errors: Any) -> list[str]:

@@ -6,14 +6,13 @@ import contextlib
 import functools
 import io
 import logging
-import queue
 import socket
 import ssl
 import threading
 import time
 import traceback
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -23,17 +22,7 @@ import requests
 import urllib3
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 
-from borgbase_exporter import __version__
-from borgbase_exporter.errors import (
-    ConnectError,
-    DeadlineError,
-    InternalError,
-    NotJSONError,
-    PollError,
-    RedirectError,
-    TLSError,
-    TooLargeError,
-)
+from borgbase_exporter import __version__, errors
 from borgbase_exporter.text import redacted
 
 log = logging.getLogger(__name__)
@@ -86,10 +75,8 @@ class Reply:
 def secrets(endpoint: Endpoint, token: str) -> tuple[str, ...]:
     """Return what a server or a proxy may repeat and must not be shown."""
     proxy = urlsplit(endpoint.proxy or "")
-    if not proxy.password:
-        return (token,)
-    password = unquote(proxy.password)
-    return token, password, f"{unquote(proxy.username or '')}:{password}"
+    user, password = (unquote(part or "") for part in (proxy.username, proxy.password))
+    return (token, password, f"{user}:{password}") if password else (token,)
 
 
 class Transport:
@@ -111,29 +98,24 @@ class Transport:
         """
         ends = time.monotonic() + seconds
         if seconds <= 0:
-            raise DeadlineError("the poll's time was used up before this query")
+            raise errors.DeadlineError("the poll's time was used up before this query")
         if self._leftover:
             self._leftover.join(min(seconds, CUT_SECONDS))
             if self._leftover.is_alive():
-                raise DeadlineError("an earlier query to the API has still not ended")
-        exchange = _Exchange(self._endpoint, token, ends)
-        thread = threading.Thread(target=exchange.run, args=[query], name="exchange", daemon=True)
+                raise errors.DeadlineError("an earlier query to the API has still not ended")
+        exchange, outcome = _Exchange(self._endpoint, token, ends), Future[Reply]()
+        work = functools.partial(exchange.run, query, outcome)
+        thread = threading.Thread(target=work, name="exchange", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            raise InternalError(f"no thread for a query: {error}") from None
+            raise errors.InternalError(f"no thread for a query: {error}") from None
         self._leftover = thread
         try:
-            outcome = exchange.outcomes.get(timeout=max(0.0, ends - time.monotonic()))
-        except queue.Empty:
+            return outcome.result(max(0.0, ends - time.monotonic()))
+        except TimeoutError:
             exchange.cut()
             raise exchange.failure(TimeoutError()) from None
-        if isinstance(outcome, Reply):
-            return outcome
-        try:
-            raise outcome
-        finally:
-            del outcome  # else the error and this frame would hold each other
 
 
 class _Exchange(HTTPAdapter):
@@ -150,27 +132,25 @@ class _Exchange(HTTPAdapter):
         self._ends = ends
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._over = False
-        self.outcomes: queue.SimpleQueue[Reply | PollError] = queue.SimpleQueue()
         self._where = urlsplit(endpoint.url).hostname or ""
         if endpoint.proxy:
             netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
             self._where += f" by the proxy {netloc}"
 
-    def run(self, query: str) -> None:
-        """Exchange, and put the outcome. No frame outlives that: one may hold a huge answer."""
-        outcome: Reply | PollError
+    def run(self, query: str, outcome: Future[Reply]) -> None:
+        """Exchange, and set the outcome. No frame outlives that: one may hold a huge answer."""
         try:
             with contextlib.closing(self):
-                outcome = self._exchange(query)
-        except PollError as error:
-            outcome = error.without_frames()
+                reply = self._exchange(query)
+            outcome.set_result(reply)
+        except errors.PollError as error:
+            outcome.set_exception(error.without_frames())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            outcome = self.failure(error)
+            outcome.set_exception(self.failure(error))
         except Exception:
             log.exception("a defect, please report it")
-            outcome = InternalError("a defect of the exporter; its log has the details")
-        self.outcomes.put(outcome)
+            text = "a defect of the exporter; its log has the details"
+            outcome.set_exception(errors.InternalError(text))
 
     def _exchange(self, query: str) -> Reply:
         headers = {
@@ -185,30 +165,30 @@ class _Exchange(HTTPAdapter):
         proxies = {"all": self._endpoint.proxy} if self._endpoint.proxy else {}
         timeout = (self._left() / ADDRESSES, self._left())
         with self.send(request, stream=True, timeout=timeout, proxies=proxies) as response:
-            if response.status_code // 100 == 3:  # noqa: PLR2004  # the class of redirects
-                raise RedirectError(
-                    f"{self._where} answered with a redirect (HTTP {response.status_code}), "
-                    "which is not followed"
-                )
-            return Reply(response.status_code, self._read(response), _retry_after(response))
+            status = response.status_code
+            if status // 100 == 3:  # noqa: PLR2004  # the class of redirects
+                what = f"a redirect (HTTP {status}), which is not followed"
+                raise errors.RedirectError(f"{self._where} answered with {what}")
+            return Reply(status, self._read(response), _retry_after(response))
 
     def _read(self, response: requests.Response) -> bytes:
         encoding = response.headers.get("Content-Encoding", "").lower()
         if encoding not in READABLE_ENCODINGS:
             # Not asked for; and five layers of gzip can keep a processor busy for ever.
-            raise NotJSONError(f"{self._where} compressed its answer in a way we did not ask for")
+            raise errors.NotJSONError(
+                f"{self._where} compressed its answer in a way we did not ask for"
+            )
         limit, parts, body = self._endpoint.max_response, 0, io.BytesIO()
         # Not `read`, which takes a chunk of size -1 for one without end.
         while chunk := response.raw.read1(CHUNK, decode_content=True):
             body.write(chunk)
             parts += chunk.count(b",") + chunk.count(b"\\")
             if max(body.tell(), parts * BYTES_A_PART) > limit:
-                raise TooLargeError(
-                    f"the answer takes more memory than {limit} bytes (--api.max-response)"
-                )
+                most = f"{limit} bytes (--api.max-response)"
+                raise errors.TooLargeError(f"the answer takes more memory than {most}")
         return body.getvalue()  # its own buffer, not a copy
 
-    def failure(self, error: Exception) -> PollError:
+    def failure(self, error: Exception) -> errors.PollError:
         """Return what an error of the libraries means."""
         chain = _causes(error)
         for cause in chain:
@@ -217,29 +197,35 @@ class _Exchange(HTTPAdapter):
         # The libraries quote what came, and a server may send our own headers back.
         words = redacted(_words(chain[-1]), *secrets(self._endpoint, self._token))
         words = words or type(chain[-1]).__name__
-        kind, text = next(
-            (kind, text)
-            for types, kind, text in _FAILURES
-            if any(isinstance(cause, types) for cause in chain)
-        )
-        return kind(text.format(where=self._where, words=words))
+
+        def has(*kinds: type[Exception]) -> bool:
+            return any(isinstance(cause, kinds) for cause in chain)
+
+        # Not urllib3's TimeoutError: refused connections and unknown hosts are of its kin.
+        if has(TimeoutError, requests.Timeout, urllib3.exceptions.ReadTimeoutError):
+            return errors.DeadlineError(f"no complete answer from {self._where} in time")
+        if has(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+            return errors.TLSError(f"no trusted connection to {self._where}: {words}")
+        if has(urllib3.exceptions.DecodeError):
+            return errors.NotJSONError(
+                f"the answer of {self._where} is not validly compressed: {words}"
+            )
+        return errors.ConnectError(f"no answer from {self._where}: {words}")
 
     def _left(self) -> float:
         """Return the seconds left."""
         return max(SHORTEST, self._ends - time.monotonic())
 
-    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        """Add to what a connection is made by the context that all exchanges share."""
-        host, _ = super().build_connection_pool_key_attributes(*args, **kwargs)
-        https = host["scheme"] == "https"
-        return host, {"ssl_context": _tls_context(self._endpoint.ca_file)} if https else {}
-
     def cert_verify(self, *_args: Any, **_kwargs: Any) -> None:
         """Leave the verification to the context, instead of loading the CAs each time."""
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+    def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
         """Return the pool for a request; the sockets of its connections will be known."""
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        proxy, ca_file = self._endpoint.proxy, self._endpoint.ca_file
+        manager: Any = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        https = request.url.lower().startswith("https:")
+        tls = {"ssl_context": _tls_context(ca_file)} if https else {}
+        pool = manager.connection_from_url(request.url, tls)
         make = pool.ConnectionCls
 
         def watched(**options: Any) -> Any:
@@ -257,15 +243,14 @@ class _Exchange(HTTPAdapter):
             opened.settimeout(self._left())
             # A duplicate stays valid when TLS takes the original over.
             self._sockets.append(opened.dup())
-            if self._over:
+            if time.monotonic() >= self._ends:
                 opened.shutdown(socket.SHUT_RDWR)
             on_error.pop_all()
         return opened
 
     def cut(self) -> None:
-        """Shut down what is open, and what will be opened."""
+        """Shut down what is open, once the time is over; what opens later is shut down as well."""
         with self._lock:
-            self._over = True
             for opened in self._sockets:
                 with contextlib.suppress(OSError):
                     opened.shutdown(socket.SHUT_RDWR)
@@ -284,46 +269,22 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         return _loaded(path, Path(path).stat().st_mtime_ns)
     except OSError as error:
-        raise TLSError(f"the CA file {path} cannot be read: {_words(error)}") from None
+        text = f"the CA file {path} cannot be read: {_words(error)}"
+        raise errors.TLSError(text) from None
 
 
 @functools.lru_cache(maxsize=1)
 def _loaded(ca_file: str, _mtime: int) -> ssl.SSLContext:
-    # This also verifies host names.
-    context = urllib3.util.create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-    context.load_verify_locations(ca_file)
-    return context
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Read Retry-After (RFC 9110, 10.2.3): seconds, or a date."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    with contextlib.suppress(ValueError, OverflowError):
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    """Return Retry-After (RFC 9110, 10.2.3) in seconds; None if it is neither these nor a date."""
+    with contextlib.suppress(ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
+        return urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", ""))
     return None
 
 
-_FAILURES: tuple[tuple[tuple[type[Exception], ...], type[PollError], str], ...] = (
-    (
-        # Not urllib3's TimeoutError: refused connections and unknown hosts are of its kin.
-        (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.ReadTimeoutError),
-        DeadlineError,
-        "no complete answer from {where} in time",
-    ),
-    (
-        (requests.exceptions.SSLError, urllib3.exceptions.SSLError),
-        TLSError,
-        "no trusted connection to {where}: {words}",
-    ),
-    (
-        (urllib3.exceptions.DecodeError,),
-        NotJSONError,
-        "the answer of {where} is not validly compressed: {words}",
-    ),
-    ((Exception,), ConnectError, "no answer from {where}: {words}"),
-)
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
 """How OpenSSL's releases call an answer that is none to a handshake."""
 
