@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -213,30 +212,6 @@ def test_an_interrupted_run_leaves_the_old_file_and_no_draft(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_files_of_others_beside_the_output_stay_as_they_are(
-    command: Backfill, tmp_path: Path
-) -> None:
-    others = [command.output.with_name(f"history.om.{end}") for end in ("partial", "draft", "tmp")]
-    target = tmp_path / "target"
-    target.write_text("somebody else's")
-    for other in others:
-        other.symlink_to(target)
-    modes: list[int] = []
-
-    def look(_seconds: float) -> None:
-        drafts = {path.name for path in tmp_path.iterdir() if path.name.startswith(".history")}
-        modes.extend(stat.S_IMODE((tmp_path / name).stat().st_mode) for name in drafts)
-
-    command.wait = look
-    with Lab(Canned(many(BATCH + 1))) as lab:
-        assert command(lab.url) == 0
-
-    assert modes == [0o600]
-    assert target.read_text() == "somebody else's"
-    assert all(other.is_symlink() for other in others)
-    assert command.output.stat().st_mode & 0o777 == 0o644
-
-
 @pytest.mark.parametrize("unit", [1, 1000, 1024, MB, 2**20])
 def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
     with Lab(Canned({"a": [5000], "b": [7]}, unit)) as lab:
@@ -252,9 +227,8 @@ def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
 def test_a_unit_that_fits_nothing_is_refused_unless_given(command: Backfill) -> None:
     with Lab(Canned({"a": [5000], "b": [6000]}, unit=12)) as lab:
         assert command(lab.url) == 1
-        assert (
-            "by the current usage, the best fits 0 of 2 repos; give it with"
-            in (command.problems)
+        assert "by the current usage, the best fits 0 of 2 repos; give it with" in (
+            command.problems
         )
         assert command(lab.url, "--unit", "12") == 0
 
@@ -396,10 +370,3 @@ def test_the_demo_by_the_command_line(tmp_path: Path) -> None:
     assert summary.startswith(f"{output}: ")
     assert " samples of 14 series, " in summary
     assert output.read_bytes().endswith(b"\n# EOF\n")
-
-
-def test_the_output_must_be_named() -> None:
-    done = processes.run("backfill", "--demo")
-
-    assert done.returncode == 2
-    assert "--output: needs a value" in done.stderr

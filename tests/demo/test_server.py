@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,15 +79,6 @@ def test_without_a_valid_token_nothing_is_answered(
     }
 
 
-def test_create_only_may_list_repos(api: SimulatedApi, account: SimulatedAccount) -> None:
-    token = account.add_token("new", "CO")
-
-    assert "laptop-anna" in _names(api, token)
-    answer = _ask(api, token, TOKENS)
-    assert answer["data"] == {"isAuthenticated": True, "me": None}
-    assert [error["path"] for error in answer["errors"]] == [["me"]]
-
-
 def test_a_token_is_valid_until_the_expiry_in_its_payload(
     api: SimulatedApi, account: SimulatedAccount, clock: Clock
 ) -> None:
@@ -102,12 +92,6 @@ def test_a_token_is_valid_until_the_expiry_in_its_payload(
     assert _ask(api, token)["data"]["isAuthenticated"] is False
 
 
-def test_the_token_selects_the_account(clock: Clock) -> None:
-    one, two = (SimulatedAccount(seed=seed, clock=clock, repos=seed) for seed in (1, 2))
-    with SimulatedApi([one, two]) as api:
-        assert [len(_names(api, account.token)) for account in (one, two)] == [1, 2]
-
-
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"{}", b'{"query": 1}', b"\xff", b'{"query": "query Other { x }"}']
 )
@@ -118,19 +102,3 @@ def test_anything_but_the_exporters_queries_is_a_bad_request(
 
     assert response.status_code == 400
     assert response.json()["errors"]
-
-
-def test_many_clients_at_once(api: SimulatedApi, account: SimulatedAccount) -> None:
-    answers: list[list[str]] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(_names(api, account.token)))
-        for _ in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    account.add_repo("meanwhile")
-    for thread in threads:
-        thread.join()
-
-    assert len(answers) == 20
-    assert {len(names) for names in answers} <= {12, 13}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +17,6 @@ from tests.end_to_end.facts import new_account
 from tests.end_to_end.processes import (
     ANYWHERE,
     EXPORTER,
-    ROOT,
     Series,
     ask,
     environment,
@@ -258,76 +255,6 @@ def test_where_nothing_can_be_written_the_old_file_stays_alone(
     assert problem in line
     assert house.file.read_bytes() == before
     assert house.left == ["borgbase.prom"]
-
-
-def test_alerts_go_by_the_file_as_they_do_by_the_service(tmp_path: Path) -> None:
-    """Runs every 15 minutes, scraped every minute as node_exporter's; then the timer stops."""
-    minutes = range(400)
-    node, account = 'job="node",instance="a:9100"', 'account="x"'
-    failures = f'borgbase_poll_failures_total{{{node},{account},collector="repos",reason="auth"}}'
-    success = f"borgbase_last_success_timestamp_seconds{{{node},{account}}}"
-    up = f"borgbase_up{{{node},{account}}}"
-    target = f"up{{{node}}}"
-
-    def case(name: str, firing: dict[str, str], **series: Callable[[int], object]) -> Any:
-        known = {"failures": failures, "success": success, "up": up, "target": target}
-        return {
-            "name": name,
-            "interval": "1m",
-            "input_series": [
-                {"series": known[key], "values": " ".join(str(value(m)) for m in minutes)}
-                for key, value in series.items()
-            ],
-            "promql_expr_test": [
-                {
-                    "expr": 'max by (alertname) (ALERTS{alertstate="firing"})',
-                    "eval_time": when,
-                    "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1}]
-                    if alert
-                    else [],
-                }
-                for when, alert in firing.items()
-            ],
-        }
-
-    rules = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
-    path = tmp_path / "tests.yml"
-    tests = [
-        case(
-            "the timer stops after a good run at 60m",
-            {"179m": "", "192m": "BorgBasePollStale", "399m": "BorgBasePollStale"},
-            up=lambda _: 1,
-            success=lambda m: min(m // 15, 4) * 900,
-            target=lambda _: 1,
-        ),
-        case(
-            "the token is refused from 60m on",
-            {"100m": "", "140m": "BorgBaseTokenInvalid", "399m": "BorgBaseTokenInvalid"},
-            up=lambda m: int(m < 60),
-            success=lambda m: min(m // 15, 3) * 900,
-            failures=lambda m: max(m // 15 - 3, 0),
-            target=lambda _: 1,
-        ),
-        case(
-            "the file goes at 20m",
-            {"20m": "", "60m": "BorgBaseExporterAbsent"},
-            up=lambda m: 1 if m < 20 else "_",
-            target=lambda _: 1,
-        ),
-    ]
-    path.write_text(
-        json.dumps(
-            {"rule_files": list(map(str, rules)), "evaluation_interval": "1m", "tests": tests}
-        )
-    )
-    done = subprocess.run(
-        [require("promtool"), "test", "rules", path],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(house: House, tmp_path: Path) -> None:

@@ -27,62 +27,9 @@ def samples(text: str, prefix: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(prefix)]
 
 
-def test_a_repo_gives_one_sample_per_known_fact() -> None:
-    labels = 'account="default",repo_id="aaaa1111",repo="laptop"'
-    lines = [line for line in samples(plain(status()), "borgbase_repo_") if "aaaa1111" in line]
-    assert lines == [
-        f"borgbase_repo_usage_bytes{{{labels}}} 123456000000",
-        f"borgbase_repo_quota_bytes{{{labels}}} 200000000000",
-        f"borgbase_repo_quota_enabled{{{labels}}} 1",
-        f"borgbase_repo_last_modified_timestamp_seconds{{{labels}}} 1699996399.5",
-        f"borgbase_repo_created_timestamp_seconds{{{labels}}} 1699999000",
-        f"borgbase_repo_inactivity_limit_seconds{{{labels}}} 86400",
-        f"borgbase_repo_append_only{{{labels}}} 0",
-        f"borgbase_repo_compaction_enabled{{{labels}}} 1",
-        f"borgbase_repo_sftp_enabled{{{labels}}} 0",
-        f'borgbase_repo_keys{{{labels},access="full"}} 2',
-        f'borgbase_repo_keys{{{labels},access="append_only"}} 1',
-        f'borgbase_repo_keys{{{labels},access="rsync"}} 0',
-        f'borgbase_repo_info{{{labels},repo_region="eu",format="borg1",borg_version="V_1_4_X",'
-        'encryption="repokey-blake2",access_mode="ssh",server="u1.example.org"} 1',
-    ]
-
-
 def test_what_is_unknown_gives_no_sample() -> None:
     lines = [line for line in samples(plain(status()), "borgbase_repo_") if "bbbb2222" in line]
     assert [line.partition("{")[0] for line in lines] == ["borgbase_repo_info"]
-
-
-def test_account_keys_and_tokens() -> None:
-    text = plain(status())
-    assert samples(text, "borgbase_account_") == [
-        'borgbase_account_repos{account="default"} 2',
-        'borgbase_account_usage_bytes{account="default"} 123456000000',
-        'borgbase_account_ssh_keys{account="default"} 2',
-        'borgbase_account_api_tokens{account="default",permission="read_only"} 1',
-        'borgbase_account_api_tokens{account="default",permission="full_access"} 1',
-        'borgbase_account_api_tokens{account="default",permission="create_only"} 0',
-        'borgbase_account_plan_included_bytes{account="default"} 250000000000',
-        'borgbase_account_plan_max_repos{account="default"} 10',
-        'borgbase_account_plan_info{account="default",plan="Small"} 1',
-        'borgbase_account_billed_usage_bytes{account="default"} 120000000000',
-        'borgbase_account_billed_excess_bytes{account="default"} 0',
-        'borgbase_account_accrued_overage_usd{account="default"} 1.25',
-        'borgbase_account_subscription_end_timestamp_seconds{account="default"} 1700000100',
-        'borgbase_account_subscription_active{account="default"} 1',
-        'borgbase_account_auto_renew{account="default"} 0',
-    ]
-    assert samples(text, "borgbase_ssh_key_") == [
-        'borgbase_ssh_key_added_timestamp_seconds{account="default",key_id="1",key="laptop key"} '
-        "1699999950",
-        'borgbase_ssh_key_last_used_timestamp_seconds{account="default",key_id="1",'
-        'key="laptop key"} 1699999995',
-    ]
-    token = 'account="default",token_id="7",token="exporter",permission="read_only"'
-    assert samples(text, "borgbase_api_token_") == [
-        f"borgbase_api_token_expiration_timestamp_seconds{{{token}}} 1700000500",
-        f"borgbase_api_token_last_used_timestamp_seconds{{{token}}} 1700000000",
-    ]
 
 
 def test_an_incomplete_list_is_not_counted() -> None:
