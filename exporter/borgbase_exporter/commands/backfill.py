@@ -7,6 +7,7 @@ only when all have been fetched, so they wait in an unnamed file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import sys
 import tempfile
@@ -61,9 +62,9 @@ class Account:
     """By id."""
     complete: bool
     """Whether these are all the repos that it has."""
-    billed: Days
     unit: int | None
     """Bytes that the daily values count, as soon as that is known."""
+    billed: Days = field(default_factory=dict)
     total: Total = field(default_factory=Total)
 
 
@@ -104,9 +105,8 @@ def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) 
         for account in accounts:
             _write_repos(account, _fetch(account, wait, problems), waiting, writer)
         writer.begin("borgbase_account_usage_bytes")
-        for account in accounts:
-            total = account.total.series() if account.complete else ()
-            writer.write({"account": account.name}, total, account.unit or 1)
+        for account in (account for account in accounts if account.complete):
+            writer.write({"account": account.name}, account.total.series(), account.unit or 1)
         writer.begin("borgbase_account_billed_usage_bytes")
         for account in accounts:
             writer.write({"account": account.name}, held(account.billed))
@@ -127,13 +127,13 @@ def _accounts(given: settings.Backfill, wait: Wait, problems: list[str]) -> list
     accounts: list[Account] = []
     with _explained("tokens"):
         sources = given.tokens.sources()
-    if not sources:
-        raise CommandError("no token files, so there is nothing to ask for")
     for name, source in sources.items():
         if accounts:
             wait(PAUSE)
         with _explained(f"account {name}"):
             accounts.append(_account(given, name, source.read(), problems))
+    if not accounts:
+        raise CommandError("no token files, so there is nothing to ask for")
     found = {word for a in accounts for repo in a.repos.values() for word in (repo.id, repo.name)}
     if unknown := [word for word in given.repos if word not in found]:
         # A word that is too long for a name may be a token given by mistake.
@@ -143,21 +143,18 @@ def _accounts(given: settings.Backfill, wait: Wait, problems: list[str]) -> list
 
 
 def _account(given: settings.Backfill, name: str, token: str, problems: list[str]) -> Account:
-    client, seconds, wanted = Client(given.api, name), given.poll.timeout, set(given.repos)
-
-    def ask(query: Query) -> Answer:
-        return client.run(query, token, seconds=seconds)
-
+    client, wanted = Client(given.api, name), set(given.repos)
+    ask = functools.partial(client.run, token=token, seconds=given.poll.timeout)
     area = next(area for area in AREAS if area.name == "repos")
-    listed = area.collect(client, token, seconds=seconds).part
+    listed = area.collect(client, token, seconds=given.poll.timeout).part
     assert isinstance(listed, RepoList)  # noqa: S101  # the area's part
     chosen = {r.id: r for r in listed.repos if not wanted or {r.id, r.name} & wanted}
-    billed: Days = {}
+    account = Account(name, ask, chosen, listed.complete and not wanted, given.unit)
     try:
-        billed = billed_days(ask(BILLED))
+        account.billed = billed_days(ask(BILLED))
     except PollError as error:
         problems.append(f"account {name}: without the billed usage: {error}")
-    return Account(name, ask, chosen, listed.complete and not wanted, billed, given.unit)
+    return account
 
 
 @contextlib.contextmanager
@@ -173,15 +170,12 @@ def _write_repos(
     account: Account, fetched: Iterable[tuple[str, Days]], waiting: BinaryIO, writer: Writer
 ) -> None:
     """Write the daily usage of an account's repos, and add it up."""
-    newest: dict[str, float] = {}
-    unknown = {**account.repos}
+    newest, unknown = dict[str, float](), {**account.repos}
     waiting.truncate(waiting.seek(0))
     bar = sys.stderr if sys.stderr.isatty() else io.StringIO()
     where, steps = f"account {account.name}", 2 * len(unknown)
-    with (
-        click.progressbar(length=steps, label=printable(where), file=bar) as progress,
-        _explained(where),
-    ):
+    progress = click.progressbar(length=steps, label=printable(where), file=bar)
+    with _explained(where), progress:
         for repo_id, days in fetched:
             waiting.write(msgspec.json.encode((repo_id, days)) + b"\n")
             newest |= {repo_id: days[max(days)]} if any(days.values()) else {}
@@ -196,9 +190,8 @@ def _write_repos(
                 account.total.add(days)
                 del unknown[repo_id]
             progress.update(1)
-    for repo in unknown.values():
-        if repo.usage:
-            account.total.begin(int((repo.created or 0) // DAY))
+    for repo in (repo for repo in unknown.values() if repo.usage):
+        account.total.begin(int((repo.created or 0) // DAY))
 
 
 def _fetch(account: Account, wait: Wait, problems: list[str]) -> Iterator[tuple[str, Days]]:

@@ -5,7 +5,7 @@ borgbase_repo_usage_bytes{account="default",repo_id="a1b2",…} 123456000000 170
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -62,14 +62,14 @@ class Total:
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
         self._known: Counter[int] = Counter()
-        self._sums: dict[int, float] = {}
+        self._sums: defaultdict[int, float] = defaultdict(float)
 
     def add(self, days: Mapping[int, float]) -> None:
         """Add a series, which begins with the first of its days."""
         self.begin(min(days))
         for day, value in held(days):
             self._known[day] += 1
-            self._sums[day] = self._sums.get(day, 0) + value
+            self._sums[day] += value
 
     def begin(self, day: int) -> None:
         """Note that a series begins at a day; without `add`, none of its values is known."""
