@@ -15,10 +15,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from email.utils import formatdate
 from functools import partial
 from pathlib import Path
-from time import time
 from typing import Any
 
 import pytest
@@ -65,7 +63,9 @@ from tests.lab.wire import ELSEWHERE, EXPIRED, LOCALHOST, Lab, Script, Wire
 GOOD = bodies(usage=7.0)
 REPOS = GOOD["Repos"]
 GZIP = "Content-Encoding: gzip"
-LENGTH = "Content-Length:"
+LENGTH = OK + b"Content-Length: "
+TOKEN = CANARY.encode()
+SPACES = b" " * 9999
 ZIPPED = OK + GZIP.encode() + b"\r\n\r\n"
 HTML = b"<!DOCTYPE html><html><body>Down for maintenance</body></html>"
 NAMES = [area.name for area in AREAS]
@@ -114,6 +114,14 @@ def data(text: str) -> bytes:
     return f'{{"data":{text}}}'.encode()
 
 
+def known(fields: str) -> bytes:
+    return data(f'{{"isAuthenticated":true,{fields}}}')
+
+
+DENIAL = "You do not have permission to perform this action"
+NOTHING = '{"isAuthenticated":true,"repoList":null,"sshList":null,"me":null}'
+
+
 CONNECTION = (
     Fault("refused", "connect", refused),
     Fault("no such host", "connect", partial(unresolved, slowly=False)),
@@ -146,57 +154,39 @@ FRAMING = (
     fault("endless patience", "timeout", continues),
     fault("endless headers", "connect", endless(OK, b"X-Header: value\r\n")),
     fault("endless header", "connect", endless(OK + b"X: ", b"x" * 9999)),
-    fault("endless body", "too_large", endless(OK + b"\r\n", b" " * 9999)),
+    fault("endless body", "too_large", endless(OK + b"\r\n", SPACES)),
     fault("endless chunks", "too_large", endless(CHUNKED, b"64\r\n%100b\r\n" % b"" * 99)),
     fault("endless trailers", "timeout", endless(CHUNKED + b"0\r\n", b"X: x\r\n")),
     fault("endless chunk size", "connect", endless(CHUNKED, b"0" * 9999)),
-    fault("chunk of size -1", "too_large", endless(CHUNKED + b"-1\r\n", b" " * 9999)),
+    fault("chunk of size -1", "too_large", endless(CHUNKED + b"-1\r\n", SPACES)),
     fault("chunk of size -5", "connect", says(CHUNKED + b"-5\r\nabcdefghi", then=close)),
     fault("chunk of no size", "connect", says(CHUNKED + b"five\r\nhello\r\n", then=close)),
     fault("chunks without an end", "connect", says(CHUNKED + b"1\r\n{\r\n", then=close)),
     fault("chunk cut short", "connect", says(CHUNKED + b"ff\r\n{", then=close)),
-    fault(
-        "length too short",
-        "not_json",
-        says(OK + b"Connection: close\r\nContent-Length: 9\r\n\r\n" + REPOS, then=close),
-    ),
-    fault(
-        "two lengths", "connect", says(OK + b"Content-Length: 9, 10\r\n\r\n" + REPOS, then=close)
-    ),
+    fault("length too short", "not_json", says(LENGTH + b"9\r\n\r\n" + REPOS, then=close)),
+    fault("two lengths", "connect", says(LENGTH + b"9, 10\r\n\r\n" + REPOS, then=close)),
     fault("no length, cut short", "not_json", says(OK + b"\r\n" + REPOS[:-9], then=close)),
 )
 ECHOES = (
-    fault("status line", "connect", says(f"HTTP/9 {CANARY}\r\n\r\n".encode(), then=close)),
-    fault("reason", "connect", says(f"HTTP/1.1 2000 {CANARY}\r\n\r\n".encode(), then=close)),
-    fault("chunk size", "connect", says(CHUNKED + f"{CANARY}\r\n".encode(), then=close)),
-    fault("lengths", "timeout", says(OK + f"{LENGTH} 1\r\n{LENGTH} {CANARY}\r\n\r\n".encode())),
-    fault("length", "not_json", says(OK + f"{LENGTH} 1,{CANARY}\r\n\r\n".encode(), then=close)),
+    fault("status line", "connect", says(b"HTTP/9 %b\r\n\r\n" % TOKEN, then=close)),
+    fault("reason", "connect", says(b"HTTP/1.1 2000 %b\r\n\r\n" % TOKEN, then=close)),
+    fault("chunk size", "connect", says(CHUNKED + TOKEN + b"\r\n", then=close)),
+    fault("lengths", "timeout", says(LENGTH + b"1\r\nContent-Length: %b\r\n\r\n" % TOKEN)),
+    fault("length", "not_json", says(LENGTH + b"1,%b\r\n\r\n" % TOKEN, then=close)),
     content("encoding", "not_json", b"{}", "200 OK", f"Content-Encoding: {CANARY}"),
     content("location", "redirect", b"{}", "302 Found", f"Location: https://{CANARY}/"),
     content("cookie", "graphql", b"{}", "200 OK", f"Set-Cookie: a={CANARY}; Expires={CANARY}"),
     content("retry", "http_status", b"{}", "503 No", f"Retry-After: {CANARY}"),
-    fault("no header", "not_json", says(OK + f"X\r\n{CANARY}: x\r\n\r\n".encode(), then=close)),
-    fault("drip", "timeout", drips(b"", f"HTTP/1.1 200 {CANARY}\r\n".encode())),
-    fault(
-        "long status line", "connect", says(b"HTTP/9 " + b"\x1b\xff" * 9999 + b"\r\n", then=close)
-    ),
+    fault("no header", "not_json", says(OK + b"X\r\n%b: x\r\n\r\n" % TOKEN, then=close)),
+    fault("drip", "timeout", drips(b"", b"HTTP/1.1 200 %b\r\n" % TOKEN)),
+    fault("long status line", "connect", says(b"HTTP/9 " + b"\x1b\xff" * 9999, then=close)),
 )
 ENCODING = (
     fault("gzip bomb", "too_large", streams([ZIPPED], zeros(1024))),
-    fault(
-        "gzip of a gzip bomb",
-        "not_json",
-        streams([OK + b"Content-Encoding: gzip, gzip\r\n\r\n"], zeros(9)),
-    ),
+    fault("gzip of a bomb", "not_json", streams([ZIPPED[:-4], b", gzip\r\n\r\n"], zeros(9))),
     content("not gzip", "not_json", REPOS, "200 OK", GZIP),
     content("gzip cut short", "not_json", gzip.compress(REPOS)[:-30], "200 OK", GZIP),
-    content(
-        "gzip with a wrong checksum",
-        "not_json",
-        gzip.compress(REPOS)[:-8] + bytes(8),
-        "200 OK",
-        GZIP,
-    ),
+    content("wrong checksum", "not_json", gzip.compress(REPOS)[:-8] + bytes(8), "200 OK", GZIP),
     content("deflate", "not_json", zlib.compress(REPOS), "200 OK", "Content-Encoding: deflate"),
     content("brotli", "not_json", REPOS, "200 OK", "Content-Encoding: br"),
     content("zstd", "not_json", REPOS, "200 OK", "Content-Encoding: zstd"),
@@ -224,7 +214,7 @@ JSON = (
     content("half", "not_json", REPOS[: len(REPOS) // 2]),
     content("byte order mark", "not_json", b"\xef\xbb\xbf" + REPOS),
     content("UTF-16", "not_json", REPOS.decode().encode("utf-16")),
-    content("NaN", "not_json", data('{"isAuthenticated":true,"x":NaN}')),
+    content("NaN", "not_json", known('"x":NaN')),
     content("deep", "graphql", b"[" * 9999),
     content("deep inside", "not_json", data('{"x":' + "[" * 9999 + "]" * 9999 + "}")),
     content("many parts", "too_large", b"[" + b"," * (LIMIT // 50)),
@@ -246,43 +236,23 @@ JSON = (
     content("maybe somebody asks", "auth", data('{"isAuthenticated":null,"repoList":[]}')),
     content("expired", "auth", errors("Signature has expired")),
     fault("the token in an error", "auth", echoes(*REPEATED)),
-    content("nulls", "graphql", data('{"isAuthenticated":true,"repoList":null}')),
-    content(
-        "other shapes",
-        "graphql",
-        data('{"isAuthenticated":true,"repoList":{},"sshList":1,"me":[]}'),
-    ),
-    content(
-        "no permission",
-        "auth",
-        errors(
-            "You do not have permission to perform this action",
-            data='{"isAuthenticated":true,"repoList":null,"sshList":null,"me":null}',
-        ),
-    ),
+    content("nulls", "graphql", known('"repoList":null')),
+    content("other shapes", "graphql", known('"repoList":{},"sshList":1,"me":[]')),
+    content("no permission", "auth", errors(DENIAL, data=NOTHING)),
 )
+HANDSHAKE = b"\x16\x03\x03\x40\x00" + bytes(9999)
 TLS = (
     Fault("self-signed", "tls", partial(Lab, api(GOOD), certificate=LOCALHOST)),
     fault("of another host", "tls", api(GOOD), ELSEWHERE),
     fault("expired certificate", "tls", api(GOOD), EXPIRED),
     fault("stalled handshake", "timeout", hold, scheme="https"),
-    fault(
-        "handshake drips",
-        "timeout",
-        blurts(b"\x16\x03\x03\x40\x00" + bytes(9999), pause=PAUSE),
-        scheme="https",
-    ),
+    fault("handshake drips", "timeout", blurts(HANDSHAKE, PAUSE), scheme="https"),
     fault("reset in the handshake", "connect", reset, scheme="https"),
     fault("HTTP on the TLS port", "tls", blurts(http(HTML)), scheme="https"),
     fault("TLS on the HTTP port", "connect", api(GOOD), LOCALHOST, scheme="http"),
     fault("silent in TLS", "timeout", hold, LOCALHOST),
     fault("drips in TLS", "timeout", drips(b"", http(REPOS)), ca_file=LOCALHOST),
-    fault(
-        "bomb in TLS",
-        "too_large",
-        endless(OK + b"\r\n", b" " * 9999),
-        LOCALHOST,
-    ),
+    fault("bomb in TLS", "too_large", endless(OK + b"\r\n", SPACES), LOCALHOST),
 )
 
 # Python's ssl leaves a socket to its collector when the peer is gone before the handshake.
@@ -401,25 +371,17 @@ def test_a_redirect_is_not_followed(status: int, client: Client, lab: Lab) -> No
     assert reasons(outcomes) == all_fail("redirect")
 
 
-@pytest.mark.parametrize("dated", [False, True])
-@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_a_failure_holds_when_to_come_back(
-    status: str, client: Client, lab: Lab, *, dated: bool
-) -> None:
-    value = formatdate(time() + 200, usegmt=True) if dated else "200"
-    lab.script = answers(HTML, status, f"Retry-After: {value}")
+def test_a_failure_holds_when_to_come_back(client: Client, lab: Lab) -> None:
+    lab.script = answers(HTML, "429 Too Many Requests", "Retry-After: 200")
 
     failure = poll(client, areas=AREAS[:1])["repos"]
 
     assert isinstance(failure, PollError)
-    assert 150 < (failure.retry_after or 0) <= 200
+    assert failure.retry_after == 200
 
 
 def test_areas_fail_apart(client: Client, lab: Lab) -> None:
-    denied = errors(
-        "You do not have permission to perform this action",
-        data='{"isAuthenticated":true,"me":null,"overageList":null,"accruedOverage":null}',
-    )
+    denied = errors(DENIAL, data=NOTHING)
     lab.script = api(bodies(usage=8.0) | {"Account": denied, "Tokens": denied})
 
     outcomes = poll(client)
@@ -493,11 +455,8 @@ PROXIES = {
     "says nothing": (hold, "timeout"),
     "drips": (drips(b"", b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 999), "timeout"),
     "repeats it in JSON": (answers(errors(f"denied: {ECHO}"), "403 No"), "connect"),
-    "repeats it as the reason": (
-        says(f"HTTP/1.1 407 {ECHO}\r\n\r\n".encode(), then=close),
-        "connect",
-    ),
-    "repeats it as the status": (says(f"HTTP/9 {ECHO}\r\n\r\n".encode(), then=close), "connect"),
+    "repeats it as reason": (says(f"HTTP/1.1 407 {ECHO}\r\n\r\n".encode(), then=close), "connect"),
+    "repeats it as status": (says(f"HTTP/9 {ECHO}\r\n\r\n".encode(), then=close), "connect"),
 }
 
 
@@ -615,9 +574,7 @@ HUGE = {
     "many parts": answers(b"[" + b"," * (LIMIT // 50)),
     "no JSON": answers(b"{" * (LIMIT // 2)),
     "errors": answers(b'{"errors":["' + b"x" * (LIMIT // 2) + b'"]}'),
-    "another shape": answers(
-        data('{"isAuthenticated":true,"repoList":"' + "x" * (LIMIT // 2) + '"}')
-    ),
+    "another shape": answers(known('"repoList":"%s"' % ("x" * (LIMIT // 2)))),
     "cut short": says(OK + b"Content-Length: 999999\r\n\r\n" + b"x" * (LIMIT // 2), then=close),
 }
 
