@@ -18,6 +18,7 @@ from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.settings import Web
 from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import TLS, WebConfig
+from borgbase_exporter.web import server as server_module
 from borgbase_exporter.web.app import App
 from borgbase_exporter.web.server import Server
 from tests.facts import status
@@ -88,6 +89,7 @@ class Running:
             begun.set_result((asyncio.get_running_loop(), app, server := Server(app, settings)))
             await server.serve()
 
+        server_module._logged.clear()
         self.thread = threading.Thread(target=lambda: asyncio.run(main()))
         self.thread.start()
         self.loop, self.app, self.server = begun.result(PATIENCE)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import bcrypt
 import pytest
 
-from borgbase_exporter.web.auth import MAX_CHECKS, MAX_CHECKS_PER_CLIENT, BasicAuth, BusyError
+from borgbase_exporter.web.auth import MAX_CHECKS, MAX_CHECKS_PER_CLIENT, BasicAuth
 
 COST = 4
 PATIENCE = 20.0
@@ -61,11 +61,7 @@ async def asked(
     client: str = "192.0.2.1",
     gone: Callable[[], bool] = lambda: False,
 ) -> bool | None:
-    """Whether a header is admitted; None where there is no room to check it."""
-    try:
-        return await auth.admits(header, client, gone)
-    except BusyError:
-        return None
+    return await auth.admits(header, client, gone)
 
 
 def admits(auth: BasicAuth, *headers: str) -> list[bool | None]:

@@ -5,34 +5,37 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from borgbase_exporter.findings import report as reports
 from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Format, Pages
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.settings import Web
-from borgbase_exporter.settings.webfile import RateLimit, WebConfig
+from borgbase_exporter.settings.webfile import WebConfig
 from borgbase_exporter.threads import in_thread
-from borgbase_exporter.web.auth import BasicAuth, BusyError
+from borgbase_exporter.web.auth import BasicAuth
 from borgbase_exporter.web.page import StatusPage
 
-MAX_HEADERS = 16 * 1024
-"""Characters of a request's header values."""
+if TYPE_CHECKING:
+    from uvicorn._types import HTTPScope
+
 METHODS = ("GET", "HEAD")
 PROBES = frozenset({"/-/healthy", "/-/ready"})
 CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
-FRESH = 5.0
-"""Seconds for which a report is used again."""
-REST = 10
-"""A report is used again for at least that many times as long as it took to make."""
+NO_STORE = {"Cache-Control": "no-store"}
+QUALITY = re.compile(r"[01](\.[0-9]*)?")
+"""A weight as RFC 9110 spells it; others count as 0."""
+FRESH, REST = 5.0, 10
+"""A report is kept for so many seconds, or so many times as long as it took to make."""
 
 
 class View(Protocol):
@@ -52,7 +55,7 @@ class View(Protocol):
 
 
 class Source(Protocol):
-    """Where the content comes from."""
+    """Where the content comes from; asked in the event loop only."""
 
     @property
     def latest(self) -> View:
@@ -73,19 +76,19 @@ class Request:
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    client: str = ""
-    """The client's address."""
+    client: str = "::"
+    """The client's address; `::` if it is unknown."""
     gone: Callable[[], bool] = lambda: False
     """Whether the client is no longer there."""
 
     @classmethod
-    def of(cls, scope: Mapping[str, Any], gone: Callable[[], bool]) -> Self:
+    def of(cls, scope: HTTPScope, gone: Callable[[], bool]) -> Self:
         """Return the request of an ASGI scope."""
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             key, text = name.decode("latin-1"), value.decode("latin-1")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        client = scope["client"][0] if scope["client"] else ""
+        client, _ = scope["client"] or ("::", None)
         query = scope["query_string"].decode("latin-1")
         return cls(scope["method"], scope["path"], query, headers, client, gone)
 
@@ -95,31 +98,26 @@ class Request:
         length = self.headers.get("content-length", "0")
         return "transfer-encoding" in self.headers or length.strip("0") != ""
 
-    def accepts_gzip(self) -> bool:
-        """Return whether the client takes gzip (RFC 9110, 12.5.3)."""
-        return _quality(self.headers.get("accept-encoding", ""), "gzip", "*") > 0
+    def encoding(self) -> Mapping[str, str]:
+        """Return the header for a body in gzip, none if the client takes no gzip (12.5.3)."""
+        gzip = self._weight("accept-encoding", "gzip", "*") > 0
+        return {"Content-Encoding": "gzip"} if gzip else {}
 
     def format(self) -> Format:
         """Return the exposition format that the client likes best (RFC 9110, 12.5.1)."""
-        accept = self.headers.get("accept", "")
-        openmetrics = _quality(accept, "application/openmetrics-text")
-        plain = _quality(accept, "text/plain", "text/*", "*/*")
+        openmetrics = self._weight("accept", "application/openmetrics-text")
+        plain = self._weight("accept", "text/plain", "text/*", "*/*")
         return OPENMETRICS if openmetrics > plain else TEXT
 
-
-@functools.lru_cache(maxsize=64)
-def _quality(header: str, *names: str) -> float:
-    """Return the weight of the first of the names that a header mentions, 0 for none."""
-    weights: dict[str, float] = {}
-    for item in header.split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        try:
-            weight = float(quality)
-        except ValueError:
-            weight = 0.0
-        weights[name] = max(weight, weights.get(name, 0.0))
-    return next((weights[name] for name in names if name in weights), 0.0)
+    def _weight(self, header: str, *names: str) -> float:
+        """Return the weight of the first of the names that a header mentions, 0 for none."""
+        weights: dict[str, float] = {}
+        for item in self.headers.get(header, "").lower().split(","):
+            name, *parameters = map(str.strip, item.split(";"))
+            quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+            weight = float(quality) if QUALITY.fullmatch(quality) else 0.0
+            weights.setdefault(name, weight)
+        return next((weights[name] for name in names if name in weights), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +129,11 @@ class Response:
     content_type: str = PLAIN
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def length(self) -> int:
-        """Bytes in the body."""
-        return sum(map(len, self.body))
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers, also those that follow from the body."""
+        length = str(sum(map(len, self.body)))
+        own = {"content-type": self.content_type, "content-length": length}
+        return [(n.lower().encode(), v.encode()) for n, v in {**own, **self.headers}.items()]
 
 
 def text(content: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] = {}) -> Response:
@@ -142,57 +141,10 @@ def text(content: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] =
     return Response((f"{content}\n".encode(),), HTTPStatus(status), headers=headers)
 
 
-def error(status: HTTPStatus, why: str = "", headers: Mapping[str, str] = {}) -> Response:
-    """Return a response that says what went wrong."""
-    return text(f"{status.value} {status.phrase}" + (f": {why}" if why else ""), status, headers)
-
-
-class _Bucket:
-    """Counts requests against a limit; None is no limit."""
-
-    def __init__(self, limit: RateLimit | None) -> None:
-        self._limit = limit
-        self._tokens = float(limit.burst) if limit else 0.0
-        self._filled = time.monotonic()
-
-    def take(self) -> bool:
-        """Return whether one more request may be answered now."""
-        if self._limit is None:
-            return True
-        now = time.monotonic()
-        self._tokens += (now - self._filled) / self._limit.seconds
-        self._tokens = min(self._tokens, float(self._limit.burst))
-        self._filled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
-class _Reports:
-    """Makes the report on all accounts in a thread, one at a time, and keeps it for a while."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._turn = asyncio.Lock()
-        self._kept: tuple[reports.Report, bytes] | None = None
-        self._expires = 0.0
-
-    async def current(self) -> tuple[reports.Report, bytes]:
-        """Return the report and its JSON."""
-        async with self._turn:
-            if self._kept is None or time.monotonic() >= self._expires:
-                view, troubles = await self._source.view(), self._source.troubles()
-                begun = time.monotonic()
-                self._kept = await in_thread("report", functools.partial(_report, view, troubles))
-                ended = time.monotonic()
-                self._expires = ended + max(FRESH, REST * (ended - begun))
-            return self._kept
-
-
-def _report(view: View, troubles: Sequence[str]) -> tuple[reports.Report, bytes]:
-    found = reports.report(view.accounts.values(), time.time(), troubles=troubles)
-    return found, reports.encode(found)
+def error(status: HTTPStatus, why: str = "", **headers: str) -> Response:
+    """Return a response that says what went wrong; header names with `_` for `-`."""
+    words = f"{status.value} {status.phrase}" + (f": {why}" if why else "")
+    return text(words, status, {name.replace("_", "-"): headers[name] for name in headers})
 
 
 class App:
@@ -202,8 +154,11 @@ class App:
         self._source = source
         self._web = web
         self._page = page
+        self._hosts = {"localhost", *(name.lower() for name in web.allowed_hosts)}
         self._auth = BasicAuth({})
-        self._reports = _Reports(source)
+        self._turn = asyncio.Lock()
+        self._report: tuple[reports.Report, bytes] | None = None
+        self._report_expires = 0.0
         self.configure(web.config)
         self._routes: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._status,
@@ -217,7 +172,7 @@ class App:
     def configure(self, config: WebConfig) -> None:
         """Serve with these users, headers and limits from now on."""
         self._auth.configure(config.users)
-        self._bucket = _Bucket(config.rate_limit)
+        self._limit, self._replenished = config.rate_limit, 0.0
         self._headers = {"X-Content-Type-Options": "nosniff", **config.headers}
 
     async def respond(self, request: Request) -> Response:
@@ -225,92 +180,101 @@ class App:
         response = (
             self._refusal(request) or await self._challenge(request) or await self._routed(request)
         )
-        headers = {**response.headers, **self._headers}
-        return Response(response.body, response.status, response.content_type, headers)
+        # A body is not read to its end, so nothing can follow it.
+        close = {"Connection": "close"} if request.has_body else {}
+        return replace(response, headers={**response.headers, **self._headers, **close})
 
     def _refusal(self, request: Request) -> Response | None:
         """Return why a request is not answered, whatever it asks for and whoever asks."""
-        if not self._bucket.take():
-            return error(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": "1"})
-        if sum(map(len, request.headers.values())) > MAX_HEADERS:
-            return error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        if not self._knows(request.headers.get("host")):
+        if not self._within_limit():
+            return error(HTTPStatus.TOO_MANY_REQUESTS, Retry_After="1")
+        if request.has_body and request.method in METHODS:
+            return error(HTTPStatus.BAD_REQUEST, "a request with a body")
+        if self._web.allowed_hosts and not self._knows(request.headers.get("host", "localhost")):
             return error(HTTPStatus.MISDIRECTED_REQUEST, "not one of --web.allowed-host")
         return None
+
+    def _within_limit(self) -> bool:
+        """Return whether the token bucket has room for one more request; count it if so."""
+        if self._limit is None:
+            return True
+        now, seconds = time.monotonic(), self._limit.seconds
+        allowed = self._replenished - now <= (self._limit.burst - 1) * seconds
+        if allowed:
+            self._replenished = max(now, self._replenished) + seconds
+        return allowed
+
+    def _knows(self, host: str) -> bool:
+        """Return whether a Host header names this server; a page elsewhere cannot use addresses."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+            return name in self._hosts or bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
 
     async def _challenge(self, request: Request) -> Response | None:
         """Return what is answered to a request without a user's password."""
         if self._web.open_probes and request.path in PROBES:
             return None
         authorization = request.headers.get("authorization", "")
-        try:
-            if await self._auth.admits(authorization, request.client, request.gone):
-                return None
-        except BusyError:
-            return error(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "5"})
-        return error(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": CHALLENGE})
+        admitted = await self._auth.admits(authorization, request.client, request.gone)
+        if admitted is None:
+            return error(HTTPStatus.SERVICE_UNAVAILABLE, Retry_After="5")
+        return None if admitted else error(HTTPStatus.UNAUTHORIZED, WWW_Authenticate=CHALLENGE)
 
     async def _routed(self, request: Request) -> Response:
         route = self._routes.get(request.path)
         if route is None:
             return error(HTTPStatus.NOT_FOUND)
         if request.method not in METHODS:
-            allow = {"Allow": ", ".join(METHODS)}
-            return error(HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
+            return error(HTTPStatus.METHOD_NOT_ALLOWED, Allow=", ".join(METHODS))
         return await route(request)
 
-    def _knows(self, host: str | None) -> bool:
-        """Return whether a Host header names this server; browsers always send one."""
-        if not self._web.allowed_hosts or host is None:
-            return True
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        except ValueError:
-            return False
-        if name in {"localhost", *(each.lower() for each in self._web.allowed_hosts)}:
-            return True
-        try:
-            return bool(ipaddress.ip_address(name))
-        except ValueError:
-            return False
-
     async def _metrics(self, request: Request) -> Response:
-        format_ = request.format()
+        format_, encoding = request.format(), request.encoding()
         page = (await self._source.view()).pages[format_]
-        headers = {"Vary": "Accept, Accept-Encoding"}
-        if request.accepts_gzip():
-            headers["Content-Encoding"] = "gzip"
-            return Response(page.gzipped(), content_type=format_.content_type, headers=headers)
-        return Response(page.body(), content_type=format_.content_type, headers=headers)
+        body = page.gzipped() if encoding else page.body()
+        headers = {"Vary": "Accept, Accept-Encoding", **encoding}
+        return Response(body, content_type=format_.content_type, headers=headers)
 
     async def _status(self, request: Request) -> Response:
         if self._page is None:
             return text(f"the metrics are at {self._web.telemetry_path}", HTTPStatus.NOT_FOUND)
-        page = await self._page.current()
-        gzip = request.accepts_gzip()
+        page, encoding = await self._page.current(), request.encoding()
         headers = {
-            "Cache-Control": "no-store",
+            **NO_STORE,
             "Content-Security-Policy": page.policy,
             "Referrer-Policy": "no-referrer",
             "Vary": "Accept-Encoding",
+            **encoding,
         }
-        if gzip:
-            headers["Content-Encoding"] = "gzip"
-        body = page.gzipped if gzip else page.plain
-        return Response(body, content_type=HTML, headers=headers)
+        return Response(
+            page.gzipped if encoding else page.plain, content_type=HTML, headers=headers
+        )
 
     async def _status_json(self, _request: Request) -> Response:
-        _, document = await self._reports.current()
-        return Response((document,), content_type=JSON, headers={"Cache-Control": "no-store"})
+        _, document = await self._reported()
+        return Response((document,), content_type=JSON, headers=NO_STORE)
 
     async def _well(self, request: Request) -> Response:
         asked = parse_qsl(request.query, keep_blank_values=True)
         query = dict(asked)
         if len(query) < len(asked) or not query.keys() <= {"account", "severity"}:
             return error(HTTPStatus.BAD_REQUEST, "parameters: account, severity")
-        found, _ = await self._reports.current()
-        status, words = reports.well(found, query.get("account"), query.get("severity", "warning"))
-        return text(words, status, {"Cache-Control": "no-store"})
+        report, _ = await self._reported()
+        status, words = reports.well(report, query.get("account"), query.get("severity", "warning"))
+        return text(words, status, NO_STORE)
+
+    async def _reported(self) -> tuple[reports.Report, bytes]:
+        """Return the report on all accounts and its JSON; a thread makes one at a time."""
+        async with self._turn:
+            if self._report is None or time.monotonic() >= self._report_expires:
+                view, troubles = await self._source.view(), self._source.troubles()
+                begun = time.monotonic()
+                self._report = await in_thread("report", functools.partial(_report, view, troubles))
+                ended = time.monotonic()
+                self._report_expires = ended + max(FRESH, REST * (ended - begun))
+            return self._report
 
     async def _healthy(self, _request: Request) -> Response:
         if troubles := self._source.troubles():
@@ -324,3 +288,8 @@ class App:
             words = f"waiting for the first poll of {waiting} of {len(accounts)} accounts"
             return text(words, HTTPStatus.SERVICE_UNAVAILABLE)
         return text("OK")
+
+
+def _report(view: View, troubles: Sequence[str]) -> tuple[reports.Report, bytes]:
+    found = reports.report(view.accounts.values(), time.time(), troubles=troubles)
+    return found, reports.encode(found)

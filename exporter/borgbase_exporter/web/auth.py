@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import bisect
 import functools
 import hmac
 import ipaddress
 import secrets
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,43 +20,37 @@ from borgbase_exporter.threads import in_thread
 MAX_CHECKS = 24
 """Passwords that wait to be checked: a check takes up to a quarter of a second."""
 MAX_CHECKS_PER_CLIENT = 8
-IPV6_NETWORK = 64
-"""Bits of an IPv6 address that tell clients apart: a client has all of the addresses beyond."""
+NETWORK = 8
+"""Bytes of an address that tell clients apart: a client has a whole /64 network of IPv6."""
 
 
-class BusyError(Exception):
-    """Too many passwords wait to be checked already."""
-
-
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Check:
-    password: bytes
-    hashed: bytes
-    gone: Callable[[], bool]
-    result: asyncio.Future[bool]
+    """A password that waits; `turn` counts the client's own ones before it."""
 
-    def end(self, error: BusyError | None = None, *, matches: bool = False) -> None:
-        if self.result.done():
-            return  # cancelled
-        if error:
-            self.result.set_exception(error)
-        else:
-            self.result.set_result(matches)
+    turn: int
+    client: bytes
+    gone: Callable[[], bool]
+    matches: Callable[[], bool]
+    result: asyncio.Future[bool | None]
+
+    def end(self, result: bool | None) -> None:  # noqa: FBT001  # the value, not an option
+        if not self.result.done():  # or else the request was cancelled
+            self.result.set_result(result)
 
 
 class BasicAuth:
     """Admits users by their passwords.
 
     bcrypt is slow on purpose, so checks run in a thread, one at a time and in turns by client. A
-    user's last good password is remembered by a keyed digest of user, hash and password, each with
-    its length: no two different triples give the same digest. An unknown user is checked against
-    a decoy, so that the time does not tell which users there are.
+    user's last good password is remembered by a keyed digest of user, hash and password. An unknown
+    user is checked against a decoy, so that the time does not tell which users there are.
     """
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
         self._key = secrets.token_bytes(32)
         self._admitted: dict[bytes, bytes] = {}
-        self._waiting: dict[str, deque[_Check]] = {}
+        self._waiting: list[_Check] = []
         self._worker: asyncio.Task[None] | None = None
         self.configure(users)
 
@@ -67,10 +61,12 @@ class BasicAuth:
         cost = max((int(hashed.split(b"$")[2]) for hashed in self._users.values()), default=4)
         self._decoy = b"$2b$%02d$" % cost + b"." * 53
 
-    async def admits(self, authorization: str, client: str, gone: Callable[[], bool]) -> bool:
+    async def admits(
+        self, authorization: str, client: str, gone: Callable[[], bool]
+    ) -> bool | None:
         """Return whether an Authorization header holds a user and that user's password.
 
-        `gone` says whether the client is no longer there. Raises BusyError.
+        None: too many passwords wait. `gone` says whether the client is no longer there.
         """
         if not self._users:
             return True
@@ -79,62 +75,45 @@ class BasicAuth:
             return False
         user, password = given
         hashed = self._users.get(user, self._decoy)
-        digest = self._digest(user, hashed, password)
+        message = repr((user, hashed, password)).encode()  # each triple has another one
+        digest = hmac.digest(self._key, message, "sha256")
         if hmac.compare_digest(self._admitted.get(user, b""), digest):
             return True
-        matches = await self._checked(_network(client), password, hashed, gone)
-        if matches and self._users.get(user) == hashed:
+        matches = functools.partial(_matches, password, hashed)
+        good = await self._checked(_network(client), gone, matches)
+        if good and self._users.get(user) != hashed:
+            return False
+        if good:
             self._admitted[user] = digest
-            return True
-        return False
-
-    def _digest(self, *parts: bytes) -> bytes:
-        message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-        return hmac.digest(self._key, message, "sha256")
+        return good
 
     async def _checked(
-        self, client: str, password: bytes, hashed: bytes, gone: Callable[[], bool]
-    ) -> bool:
-        self._make_room(client)
-        check = _Check(password, hashed, gone, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(client, deque()).append(check)
+        self, client: bytes, gone: Callable[[], bool], matches: Callable[[], bool]
+    ) -> bool | None:
+        for check in [check for check in self._waiting if check.gone()]:
+            self._waiting.remove(check)
+            check.end(False)
+        turn = sum(check.client == client for check in self._waiting)
+        if turn >= MAX_CHECKS_PER_CLIENT:
+            return None
+        check = _Check(turn, client, gone, matches, asyncio.get_running_loop().create_future())
+        bisect.insort(self._waiting, check, key=lambda check: check.turn)
+        if len(self._waiting) > MAX_CHECKS:
+            self._waiting.pop().end(None)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await check.result
 
-    def _make_room(self, client: str) -> None:
-        """Drop clients that have gone, then the last one of the address with the most."""
-        for address, checks in list(self._waiting.items()):
-            for check in [c for c in checks if c.gone()]:
-                checks.remove(check)
-                check.end(matches=False)
-            if not checks:
-                del self._waiting[address]
-        own = len(self._waiting.get(client, ()))
-        if own >= MAX_CHECKS_PER_CLIENT:
-            raise BusyError
-        if sum(map(len, self._waiting.values())) >= MAX_CHECKS:
-            longest = max(self._waiting.values(), key=len)
-            if len(longest) <= own + 1:
-                raise BusyError
-            longest.pop().end(BusyError())
-
     async def _work(self) -> None:
-        """Check what waits, a client's turn after the other."""
         while self._waiting:
-            client, checks = next(iter(self._waiting.items()))
-            del self._waiting[client]
-            check = checks.popleft()
-            if checks:
-                self._waiting[client] = checks
+            check = self._waiting.pop(0)
             if check.gone():
-                check.end(matches=False)
+                check.end(False)
                 continue
-            work = functools.partial(_matches, check.password, check.hashed)
             try:
-                check.end(matches=await in_thread("bcrypt", work))
+                check.end(await in_thread("bcrypt", check.matches))
             except RuntimeError:  # the system has no thread left
-                check.end(BusyError())
+                check.end(None)
 
 
 def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
@@ -148,12 +127,10 @@ def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
     return (user, password) if colon else None
 
 
-def _network(client: str) -> str:
-    """Return what stands for all addresses that a client can have."""
-    if ":" not in client or "." in client:
-        return client
-    network = ipaddress.IPv6Network((client.partition("%")[0], IPV6_NETWORK), strict=False)
-    return str(network.network_address)
+def _network(client: str) -> bytes:
+    """Return what all addresses that a client can have begin with."""
+    address = ipaddress.ip_address(client.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).packed[:NETWORK]
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:

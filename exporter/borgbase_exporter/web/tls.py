@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from borgbase_exporter.settings.webfile import TLS
@@ -16,29 +15,27 @@ log = logging.getLogger(__name__)
 class Certificates:
     """Gives each handshake a context made from the files that are on disk.
 
-    Files that are unfit, or only half written, leave the last good context in use.
+    While files are unfit, or only half written, the last good context stays in use.
     """
 
     def __init__(self, tls: TLS) -> None:
         self._tls = tls
-        self._stamp = _stamp(tls)
+        self._stamps: list[tuple[int, int, int]] | None = _stamps(tls)
         self._context = tls.context()
 
     def configure(self, tls: TLS) -> None:
         """Use other settings from now on."""
-        self._tls, self._stamp = tls, None
+        self._tls, self._stamps = tls, None
 
     def context(self) -> ssl.SSLContext:
         """Return the context for the next handshake."""
-        stamp = _stamp(self._tls)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._context = self._tls.context()
-            except (OSError, ValueError) as error:
-                log.error("certificates cannot be used, the last good ones stay: %s", error)  # noqa: TRY400  # the traceback says no more
-            else:
+        try:
+            stamps = _stamps(self._tls)
+            if stamps != self._stamps:
+                self._context, self._stamps = self._tls.context(), stamps
                 log.info("new certificates are in use")
+        except (OSError, ValueError) as error:
+            log.error("certificates cannot be used, the last good ones stay: %s", error)  # noqa: TRY400  # the traceback says no more
         return self._context
 
     def allow(self, certificate: Mapping[str, Any]) -> bool:
@@ -46,14 +43,7 @@ class Certificates:
         return self._tls.allows(certificate)
 
 
-def _stamp(tls: TLS) -> tuple[tuple[int, int, int] | None, ...] | None:
-    """Return a value that is another one after the files have changed."""
-    return tuple(_mark(path) for path in tls.files)
-
-
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _stamps(tls: TLS) -> list[tuple[int, int, int]]:
+    """Return values that change with the files; raise OSError where one cannot be found."""
+    files = [path.stat() for path in tls.files]
+    return [(file.st_mtime_ns, file.st_size, file.st_ino) for file in files]
