@@ -77,8 +77,8 @@ def work(site: Serve) -> Site:
 
 def test_it_tells_what_is_wrong_and_what_to_do(visit: Visit, work: Site) -> None:
     page = visit(work)
-    expect(page).to_have_title("4 repos need a look – borgbase-exporter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("4 repos need a look")
+    expect(page).to_have_title("4 repos need attention – borgbase-exporter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("4 repos need attention")
     assert names(page)[:4] == ["silent", "full", "late", "unused"]
     row = page.get_by_role("row", name="full")
     expect(row).to_contain_text("97% of its quota used")
@@ -180,7 +180,7 @@ def test_a_refresh_keeps_what_is_unfolded_and_the_place(visit: Visit, work: Site
     work.accounts = cast(well("home"), with_repos(well("work"), FULL, *map(repo, "abcdefghij")))
     refreshed(page)
     assert page.evaluate("scrollY") == 120
-    expect(page.get_by_role("heading", level=1)).to_have_text("1 repo needs a look")
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 repo needs attention")
     expect(summary).to_be_focused()
     assert unfolded(page) == ["home"]
 
@@ -451,7 +451,7 @@ def test_behind_tls_and_a_password(
         ignore_https_errors=True,
         http_credentials={"username": "anna", "password": "open sesame"},
     )
-    expect(page.get_by_role("heading", level=1)).to_have_text("1 account needs a look")
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 account needs attention")
     place.accounts = cast(well())
     refreshed(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("All is well")

@@ -56,7 +56,7 @@ def test_nagios() -> None:
     )
     first, second = plugins.nagios(checked(account(FULL)))
     assert first.startswith(
-        "BORGBASE CRITICAL: 1 repo needs a look: repo full: 96% of its quota used, 1 repo, "
+        "BORGBASE CRITICAL: 1 critical problem: repo full: 96% of its quota used, 1 repo, "
     )
     assert second == (
         "critical: repo full: 96% of its quota used (raise the quota, or prune and compact)"
@@ -103,7 +103,7 @@ def test_many_repos_leave_their_values_out() -> None:
 def test_checkmk() -> None:
     assert list(plugins.checkmk(checked(account(NAS, FULL)))) == [
         '0 "BorgBase home" borgbase_repos=2;;;0|borgbase_usage=176000000000;;;0 '
-        "well, 2 repos, 1 needs a look",
+        "well, 2 repos, 1 with problems",
         '2 "BorgBase home full" '
         "borgbase_usage=96000000000;85000000000;95000000000;0;100000000000|"
         "borgbase_age=10;86400;172800;0 "

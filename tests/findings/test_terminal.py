@@ -45,7 +45,7 @@ def test_all_is_well() -> None:
         "  Token in use  BORGBASE_TOKEN, expiry unknown\n"
         "\n"
         "  State  Repo     Usage      Quota  Used  Last write  Limit  Format  Region  Flags\n"
-        "  ok     fine  80 bytes  100 bytes   80%  10 s ago    1 d    ?       ?\n"
+        "  ok     fine  80 bytes  100 bytes   80%  10 s ago    1 d    –       –       –\n"
         "\n"
         "All is well.\n"
     )
@@ -103,10 +103,10 @@ def test_a_pipe_gets_each_thing_on_one_line() -> None:
 
 def test_a_terminal_gets_what_matters() -> None:
     text = plain(checked(polled(*many(AT_ONCE + 9, usage=99.0), FINE_REPO)), 120)
-    assert "  … and 10 more, 9 of them with a problem; a pipe gets them all\n" in text
-    assert "more; a pipe gets them all\n" in text
+    assert "  … and 10 more, 9 with a problem; to see all, use a pipe\n" in text
+    assert "more; to see all, use a pipe\n" in text
     text = plain(checked(polled(*many(AT_ONCE + 1))), 120)
-    assert "  … and 1 more, none of them with a problem; a pipe gets them all\n" in text
+    assert "  … and 1 more, none with a problem; to see all, use a pipe\n" in text
 
 
 @pytest.mark.parametrize("width", [70, 80])
@@ -134,8 +134,8 @@ def test_wide_characters_keep_the_columns_aligned() -> None:
 
 def test_several_accounts_are_summed_up() -> None:
     fine, full = polled(FINE_REPO), polled(FULL, name="work")
-    assert plain(checked(fine, full)).endswith("\n2 accounts, 1 with problems: work")
-    assert plain(checked(fine, fine)).endswith("\n2 accounts, none with problems")
+    last = "\n2 accounts, 2 repos, 179 bytes stored: 1 critical problem"
+    assert plain(checked(fine, full)).endswith(last)
 
 
 def test_problems_of_no_account() -> None:

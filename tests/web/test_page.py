@@ -118,7 +118,8 @@ def test_hostile_names_are_text() -> None:
 
 def test_the_policy_allows_this_script_and_style_alone() -> None:
     policy = Rig(STATES["well"]).get().policy
-    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; connect-src 'self'; ")
+    assert re.search(r"; style-src 'sha256-\S+'; script-src 'sha256-\S+'$", policy)
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert "require-trusted-types-for 'script'" in policy
@@ -148,7 +149,7 @@ def test_simulated_data_has_a_banner() -> None:
     demo = cast(replace(ailing("demo"), simulated=True))
     outline = Outline(Rig(demo).text)
     assert "Simulated data. These accounts and repos are invented" in outline.words
-    assert "Simulated: 4 repos need a look – borgbase-exporter" in outline.words
+    assert "Simulated: 2 critical problems and 2 warnings – borgbase-exporter" in outline.words
     assert "Simulated" not in Rig(STATES["ailing"]).text
 
 
@@ -210,7 +211,7 @@ def test_a_page_is_kept_until_a_poll_or_time_changes_it() -> None:
     assert rig.get() is not first
     rig.accounts = STATES["ailing"]
     rig.now += 5  # longer than such a small page is kept in any case
-    assert "4 repos need a look" in rig.text
+    assert "2 critical problems and 2 warnings" in rig.text
 
 
 def test_however_much_changes_a_page_is_kept_ten_times_as_long_as_it_took() -> None:

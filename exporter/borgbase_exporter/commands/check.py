@@ -6,7 +6,7 @@ plugins 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import os
 import platform
@@ -14,38 +14,37 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 import msgspec
 import requests
 
 from borgbase_exporter import __version__
-from borgbase_exporter.api import history
-from borgbase_exporter.api.areas import AREAS
+from borgbase_exporter.api.areas import AREAS, Area
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.commands.oneshot import INTERRUPTED, at_once, interruptible, replacing
-from borgbase_exporter.errors import InternalError, PollError, TokenError
+from borgbase_exporter.errors import PollError, TokenError
 from borgbase_exporter.findings import plugins, shape, terminal
 from borgbase_exporter.findings import report as reports
-from borgbase_exporter.findings.comparisons import DailyUnit
 from borgbase_exporter.findings.problems import ADVICE, Problem
 from borgbase_exporter.findings.report import Extra, Report
-from borgbase_exporter.metrics.samples import calibrate
-from borgbase_exporter.model import AccountStatus, RepoList
+from borgbase_exporter.model import AccountStatus, CollectorStatus
 from borgbase_exporter.settings import PROGRAM, Check
-from borgbase_exporter.tokens import AccountTokens, TokenFolder, TokenSource
+from borgbase_exporter.tokens import TokenFolder, TokenSource
 
 log = logging.getLogger(__name__)
 
 PROBLEMS, UNSEEN = 1, 3
-SAMPLE = 10
-"""How many repos' daily values to ask for: of the largest, which were rounded by the least."""
-CHUNK = 64 * 1024
+PLUGINS = {"nagios": plugins.nagios, "checkmk": plugins.checkmk}
+HINTS = {
+    401: ", a user and a password are required: http://USER:PASSWORD@HOST/",
+    404: ", no report: is this a borgbase-exporter of the same release?",
+}
 
 
 class UnseenError(Exception):
@@ -56,10 +55,10 @@ def run(settings: Check) -> int:
     """Look, print, and return the exit status."""
     try:
         with interruptible():
-            report = _fetched(settings) if settings.source else Look(settings).report()
+            report = _fetched(settings) if settings.source else _looked(settings)
             return _printed(report, settings.format)
     except UnseenError as error:
-        if settings.format in {"nagios", "checkmk"}:
+        if settings.format in PLUGINS:
             click.echo(plugins.unknown(str(error), settings.format))
         else:
             click.echo(f"{PROGRAM}: {error}", err=True)
@@ -74,125 +73,100 @@ def run(settings: Check) -> int:
 # ---- Looking
 
 
-@dataclass
+def _looked(settings: Check) -> Report:
+    """Poll all accounts; write the file of --report."""
+    assert settings.tokens  # noqa: S101  # missing with --from only
+    sources: Mapping[str, TokenSource] = {}
+    known = []
+    try:
+        sources = settings.tokens.sources()
+        if not sources and isinstance(settings.tokens, TokenFolder):
+            advice = "add a file for each account, named after the account"
+            what = f"{settings.tokens.origin} has no token files"
+            known = [Problem("critical", "token folder", what, advice)]
+    except TokenError as error:
+        known = [Problem("critical", "token folder", str(error), ADVICE["token"])]
+    looks = {name: Look(settings, name, source) for name, source in sources.items()}
+    hidden = not (sys.stderr and sys.stderr.isatty())
+    with click.progressbar(
+        length=len(looks), label="Asking BorgBase", file=sys.stderr, hidden=hidden
+    ) as bar:
+        at_once([functools.partial(look.run, lambda: bar.update(1)) for look in looks.values()])
+    statuses = [look.status for look in looks.values()]
+    extras = {name: look.extra for name, look in looks.items()}
+    report = reports.report(statuses, time.time(), known=known, extras=extras)
+    if settings.report:
+        shapes = {name: look.shapes for name, look in looks.items()}
+        _write_shapes(settings.report, report, shapes)
+    return report
+
+
 class Look:
-    """One look at every account."""
+    """A look at an account: a poll, and what else can be found out."""
 
-    settings: Check
-    accounts: dict[str, AccountStatus] = field(default_factory=dict)
-    extras: dict[str, Extra] = field(default_factory=dict)
-    shapes: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, settings: Check, account: str, source: TokenSource) -> None:
+        self.account, self._settings, self._source = account, settings, source
+        self._poller = make_poller(settings, account, source)
+        exposed = f"{source.origin} can be read by other users"
+        advice = "chmod 600 it, or 640 for a group of its own"
+        problem = Problem("warning", "token", exposed, advice)
+        self.extra = Extra(source.origin, (problem,) if source.exposed else ())
+        self.shapes: dict[str, Any] = {}
 
-    def report(self) -> Report:
-        """Poll all accounts; write the file of --report."""
-        tokens = self.settings.tokens
-        assert tokens  # noqa: S101  # missing with --from only
+    @property
+    def status(self) -> AccountStatus:
+        """What the poll has found out."""
+        return self._poller.status
+
+    def run(self, done: Callable[[], None]) -> None:
+        """Poll the account; a defect becomes a problem of it."""
         try:
-            sources: Mapping[str, TokenSource] = tokens.sources()
-            known = list(_folder_problems(tokens, sources))
-        except TokenError as error:
-            sources = {}
-            known = [Problem("critical", "token folder", str(error), ADVICE["token"])]
-        with _progress("Asking BorgBase", len(sources)) as advance:
-            jobs = [_job(self._look, name, source, advance) for name, source in sources.items()]
-            at_once(jobs)
-        statuses = [self.accounts[name] for name in sources]
-        report = reports.report(statuses, time.time(), known=known, extras=self.extras)
-        if self.settings.report:
-            _write_shapes(self.settings.report, report, self.shapes)
-        return report
-
-    def _look(self, account: str, source: TokenSource) -> None:
-        """Poll an account and see what else can be found out."""
-        poller = make_poller(self.settings, account, source)
-        problems, daily = list(_exposure(source)), None
-        try:
-            status = poller.poll()
-            if repos := status.snapshot.repos:
-                # It is an extra: the poll has reported what keeps it from being known.
-                with contextlib.suppress(PollError):
-                    daily = self._daily_unit(repos, source.read())
-            if self.settings.report:
-                self.shapes[account] = self._shapes(status, source)
+            self._poller.poll()
+            if self._settings.report:
+                for area in AREAS:
+                    if collector := self.status.collectors.get(area.name):
+                        self.shapes[area.name] = self._shape(area, collector)
         except Exception:
-            log.exception("a defect, please report it", extra={"account": account})
+            log.exception("a defect, please report it", extra={"account": self.account})
             what = "a defect of the exporter; its log has the details"
-            problems.append(Problem("critical", "check", what, ADVICE[InternalError.reason]))
-        self.accounts[account] = poller.status
-        self.extras[account] = Extra(source.origin, tuple(problems), daily)
+            problem = Problem("critical", "check", what, ADVICE["internal"])
+            self.extra = replace(self.extra, problems=(*self.extra.problems, problem))
+        done()
 
-    def _daily_unit(self, repos: RepoList, token: str) -> DailyUnit | None:
-        """Find the unit of the daily values; raise PollError when there are none."""
-        largest = sorted(repos.repos, key=lambda repo: repo.usage or 0, reverse=True)[:SAMPLE]
-        if not largest:
-            return None
-        query = history.usage([repo.id for repo in largest])
-        client = Client(self.settings.api)
-        answer = client.run(query, token, seconds=self.settings.poll.timeout)
-        days = [history.usage_days(answer, number) for number in range(len(largest))]
-        found = calibrate(
-            (known[max(known)], repo.usage)
-            for known, repo in zip(days, largest, strict=True)
-            if known and repo.usage
-        )
-        return DailyUnit(found.unit if found.convincing else None, found.fits, found.compared)
-
-    def _shapes(self, status: AccountStatus, source: TokenSource) -> dict[str, Any]:
-        """Ask once more, and keep the shape of the answers."""
-        found: dict[str, Any] = {}
-        queries = [words for area in AREAS for words in (area.query.text(), *area.query.names)]
-        for area in AREAS:
-            if (collector := status.collectors.get(area.name)) is None:
-                continue
-            seen: dict[str, Any] = {"success": collector.success}
-            seen["fields_that_the_api_lacks"] = sorted(collector.gaps | collector.missing)
-            seen["entries_unreadable"] = collector.skipped
-            seen["fields_unreadable"] = collector.fields_skipped
-            try:
-                client, asked = Client(self.settings.api), area.query.text(collector.missing)
-                answer = client.run(
-                    area.query, source.read(), collector.missing, seconds=self.settings.poll.timeout
-                )
-                data = {name: msgspec.json.decode(raw) for name, raw in answer.data.items()}
-                seen["fields"] = shape.of_answer(data, asked)
-                seen["error"] = shape.of_error(answer.error, queries)
-            except PollError as error:
-                seen["reason"] = error.reason
-                seen["error"] = shape.of_error(str(error), queries)
-            found[area.name] = seen
-        return found
-
-
-def _job(
-    look: Callable[[str, TokenSource], None],
-    account: str,
-    source: TokenSource,
-    advance: Callable[[], None],
-) -> Callable[[], None]:
-    def job() -> None:
-        look(account, source)
-        advance()
-
-    return job
+    def _shape(self, area: Area, collector: CollectorStatus) -> dict[str, Any]:
+        """Ask once more, and return the shape of the answer."""
+        queries = [words for one in AREAS for words in (one.query.text(), *one.query.names)]
+        seen: dict[str, Any] = {
+            "success": collector.success,
+            "fields_that_the_api_lacks": sorted(collector.gaps | collector.missing),
+            "entries_unreadable": collector.skipped,
+            "fields_unreadable": collector.fields_skipped,
+        }
+        try:
+            client, seconds = Client(self._settings.api), self._settings.poll.timeout
+            token, missing = self._source.read(), collector.missing
+            answer = client.run(area.query, token, missing, seconds=seconds)
+        except PollError as error:
+            return {**seen, "reason": error.reason, "error": shape.of_error(str(error), queries)}
+        data = {name: msgspec.json.decode(raw) for name, raw in answer.data.items()}
+        seen["fields"] = shape.of_answer(data, area.query.text(collector.missing))
+        return {**seen, "error": shape.of_error(answer.error, queries)}
 
 
 def _write_shapes(path: Path, report: Report, shapes: Mapping[str, Any]) -> None:
     """Write what a maintainer needs to see, without anything that is the account's."""
-    document = {
-        "version": __version__,
-        "python": platform.python_version(),
-        "accounts": [
-            {
-                "collectors": shapes.get(account.name, {}),
-                "comparisons": [
-                    {"subject": one.subject, "ratio": one.other and one.listed / one.other}
-                    for one in account.comparisons
-                ],
-                "daily": account.daily,
-            }
-            for account in report.accounts
-        ],
-    }
+    accounts = [
+        {
+            "collectors": shapes.get(account.name, {}),
+            "comparisons": [
+                {"subject": one.subject, "ratio": one.other and one.listed / one.other}
+                for one in account.comparisons
+            ],
+        }
+        for account in report.accounts
+    ]
+    python = platform.python_version()
+    document = {"version": __version__, "python": python, "accounts": accounts}
     try:
         with replacing(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
@@ -200,87 +174,39 @@ def _write_shapes(path: Path, report: Report, shapes: Mapping[str, Any]) -> None
         raise UnseenError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _exposure(source: TokenSource) -> Iterator[Problem]:
-    if source.exposed:
-        what = f"{source.origin} can be read by other users"
-        yield Problem("warning", "token", what, "chmod 600 it, or 640 for a group of its own")
-
-
-def _folder_problems(
-    tokens: AccountTokens, sources: Mapping[str, TokenSource]
-) -> Iterator[Problem]:
-    """Yield what is wrong with a folder of token files, if that is where the tokens are."""
-    if not isinstance(tokens, TokenFolder):
-        return
-    folder = tokens.origin
-    if not sources:
-        advice = "put a file into it for each account, named after the account"
-        yield Problem("critical", "token folder", f"{folder} has no token files", advice)
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal's standard error; yield a function that advances it by one."""
-    hidden = not (sys.stderr and sys.stderr.isatty())
-    with click.progressbar(length=total, label=what, file=sys.stderr, hidden=hidden) as bar:
-        yield lambda: bar.update(1)
-
-
 # ---- Asking a running exporter
 
 
 def _fetched(settings: Check) -> Report:
-    """Return the report of the exporter at --from; raise UnseenError without its password."""
+    """Return the report of the exporter at --from; raise UnseenError where there is none."""
     given = urlsplit(settings.source or "")
-    netloc = given.netloc.rpartition("@")[2]
     path = given.path if given.path.endswith(".json") else f"{given.path.rstrip('/')}/status.json"
+    netloc = given.netloc.rpartition("@")[2]
     url = urlunsplit((given.scheme, netloc, path, "", ""))
-    user = (
-        (unquote(given.username or ""), unquote(given.password or "")) if given.username else None
-    )
-    ends = time.monotonic() + settings.poll.timeout
-    with requests.Session() as session:
-        session.trust_env = False  # neither a proxy nor ~/.netrc is meant for the exporter
-        try:
+    user = requests.utils.get_auth_from_url(settings.source or "")
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # neither a proxy nor ~/.netrc is meant for the exporter
             answer = session.get(
                 url,
-                auth=user,
+                auth=user if any(user) else None,
                 timeout=settings.poll.timeout,
                 verify=str(settings.api.ca_file) if settings.api.ca_file else True,
                 allow_redirects=False,
-                stream=True,
             )
-            if answer.status_code != requests.codes.ok:
-                raise UnseenError(f"{url}: {_why(answer.status_code)}")
-            body = b""
-            for chunk in answer.iter_content(CHUNK):
-                body += chunk
-                if len(body) > settings.api.max_response or time.monotonic() > ends:
-                    raise UnseenError(
-                        f"{url}: more than --api.max-response or --poll.timeout allow"
-                    )
-            return reports.decode(body)
-        except requests.RequestException as error:
-            raise UnseenError(f"{url}: {_cause(error)}") from None
-        except ValueError as error:
-            raise UnseenError(f"{url}: {error}") from None
-
-
-def _why(status: int) -> str:
-    known = {
-        401: "a user and a password are required: http://USER:PASSWORD@HOST/",
-        404: "no report: is this a borgbase-exporter of the same release?",
-    }
-    return f"HTTP status {status}" + (f", {known[status]}" if status in known else "")
-
-
-def _cause(error: BaseException) -> str:
-    """Return the innermost reason of an error of requests, which wraps it several times."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    reason = error.args[0] if error.args else error
-    reason = getattr(reason, "reason", reason)
-    return str(reason).rpartition(": ")[2] or type(error).__name__
+        if answer.status_code != requests.codes.ok:
+            hint = HINTS.get(answer.status_code, "")
+            raise UnseenError(f"{url}: HTTP status {answer.status_code}{hint}")
+        return reports.decode(answer.content)
+    except requests.Timeout:
+        raise UnseenError(f"{url}: no answer in time") from None
+    except requests.RequestException as error:
+        # requests wraps the reason several times.
+        reason = error.args[0] if error.args else error
+        reason = getattr(reason, "reason", reason)
+        raise UnseenError(f"{url}: {str(reason).rpartition(': ')[2]}") from None
+    except ValueError as error:
+        raise UnseenError(f"{url}: {error}") from None
 
 
 # ---- Printing
@@ -288,19 +214,19 @@ def _cause(error: BaseException) -> str:
 
 def _printed(report: Report, form: str) -> int:
     """Print a report and return the exit status."""
-    if form == "json":
+    if form in PLUGINS:
+        _print(PLUGINS[form](report))
+    elif form == "json":
         click.echo(reports.encode(report), nl=False)
-    elif form == "text":
+    else:
         on_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if on_terminal else None
         coloured = on_terminal and not os.environ.get("NO_COLOR")
         _print(terminal.lines(report, width), coloured=coloured)
         if on_terminal and report.well:
-            click.echo("Now start it: the same without `check`.")
-    else:
-        _print((plugins.nagios if form == "nagios" else plugins.checkmk)(report))
+            click.echo("To start the exporter, run the same command without `check`.")
     sys.stdout.flush()
-    if form in {"nagios", "checkmk"}:
+    if form in PLUGINS:
         return plugins.status(report)
     if not report.accounts or not all(account.seen for account in report.accounts):
         return UNSEEN

@@ -34,7 +34,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given = settings.load(arguments, environment)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for a person
-        return 2
+        # To a plugin, 2 means critical and 3 unknown.
+        words = *arguments, environment.get("BORGBASE_FORMAT", "")
+        return 3 if any(word.endswith(("nagios", "checkmk")) for word in words) else 2
     # `check` and `backfill` print what a person needs to know.
     for_people = isinstance(given, Check | Backfill)
     quiet = "error" if for_people else "warning"

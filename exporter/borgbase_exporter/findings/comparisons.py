@@ -1,17 +1,16 @@
-"""What the repo list adds up to, compared with what BorgBase says elsewhere.
+"""What the repo list adds up to, compared with what BorgBase counts elsewhere.
 
-Sizes that are alike show that units are understood; counts that are alike, that the list is whole.
-What exactly BorgBase counts is not documented, so that only a plain difference is a problem.
+Sizes that agree show that units are understood; counts that agree, that the list is complete.
+What exactly BorgBase counts is not documented, so that only a large difference is a problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from borgbase_exporter.findings.problems import Problem
+from borgbase_exporter.findings.problems import ADVICE, Problem
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.text import count, size
 
@@ -21,70 +20,53 @@ REPOS = 1
 """How many repos may come or go between two queries."""
 COMPARABLE = 1e8
 """Bytes below which sizes are too small, and rounded too much, to be compared."""
+COUNT = "repos by account"
+FIGURES = {
+    COUNT: ("own count", "reported_repos"),
+    "usage by account": ("own sum", "reported_usage"),
+    "usage by bill": ("last bill", "billed_usage"),
+}
+"""BorgBase's figures in words, and as fields of an account."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
     """A sum over the listed repos, and BorgBase's figure."""
 
-    subject: Literal["usage by account", "usage by bill", "repos by account"]
+    subject: str
     listed: float
     other: float
     agrees: bool
 
 
-class DailyUnit(msgspec.Struct, frozen=True):
-    """The unit in which repos' newest daily values equal their current usage."""
-
-    unit: str | None = None
-    """None where none fits most of them."""
-    fits: int = 0
-    compared: int = 0
-
-
 def of_account(status: AccountStatus) -> Iterator[Comparison]:
     """Yield what can be compared: nothing unless every repo could be read."""
     repos, account = status.snapshot.repos, status.snapshot.account
-    if repos is None or account is None or not repos.complete:
+    if repos is None or not repos.complete or account is None:
         return
-    if account.reported_repos is not None:
-        listed, other = len(repos.repos), account.reported_repos
-        yield Comparison("repos by account", listed, other, abs(listed - other) <= REPOS)
-    usage = repos.usage
-    if usage is None or usage < COMPARABLE:
-        return
-    if (other_usage := account.reported_usage) is not None and other_usage >= COMPARABLE:
-        yield Comparison("usage by account", usage, other_usage, _alike(usage, other_usage))
-    if (other_usage := account.billed_usage) is not None and other_usage >= COMPARABLE:
-        yield Comparison("usage by bill", usage, other_usage, _alike(usage, other_usage))
+    for subject, (_, field) in FIGURES.items():
+        listed = len(repos.repos) if subject == COUNT else repos.usage
+        other: float | None = getattr(account, field)
+        if listed is None or other is None:
+            continue
+        if subject == COUNT:
+            yield Comparison(subject, listed, other, abs(listed - other) <= REPOS)
+        elif min(listed, other) >= COMPARABLE:
+            yield Comparison(subject, listed, other, 1 / FACTOR <= listed / other <= FACTOR)
 
 
-def _alike(one: float, other: float) -> bool:
-    return 1 / FACTOR <= one / other <= FACTOR
+def agreement(found: Iterable[Comparison]) -> str:
+    """Return with what the list agrees; the differences are problems."""
+    names = ", ".join(FIGURES[one.subject][0] for one in found if one.agrees)
+    names = " and ".join(names.replace(", own", ",").rsplit(", ", 1))
+    return f"agrees with BorgBase's {names}" if names else ""
 
 
-def in_words(comparison: Comparison) -> str:
-    """Return what was compared, with which tolerance, and what follows."""
-    if comparison.subject == "repos by account":
-        listed, other = count(int(comparison.listed), "repo"), f"{comparison.other:,.0f}"
-        meaning = "the list is whole" if comparison.agrees else "the list may not be whole"
-        return f"{listed} listed, {other} by BorgBase's count: {meaning} (tolerance {REPOS})"
-    source = "BorgBase's sum" if comparison.subject == "usage by account" else "the last bill"
-    meaning = "sizes are in the right unit" if comparison.agrees else "sizes may be wrong"
-    listed, other = size(comparison.listed), size(comparison.other)
-    return f"{listed} listed, {other} by {source}: {meaning} (tolerance: a factor of {FACTOR:.0f})"
-
-
-def daily_in_words(daily: DailyUnit) -> str:
-    """Return which unit the daily values are in, and what shows it."""
-    repos = count(daily.compared, "repo")
-    if daily.unit is None:
-        return f"daily values of {repos} fit no unit (tolerance: 1%)"
-    return f"daily values are in {daily.unit}: {daily.fits} of {repos} fit (tolerance: 1%)"
-
-
-def problem(comparison: Comparison) -> Problem:
-    """Return the warning about a plain difference."""
-    advice = "unless much was written or deleted since, please report it"
-    if comparison.subject == "repos by account":
-        advice = "if it stays so, please report it"
-    return Problem("warning", "comparison", in_words(comparison), advice)
+def problem(found: Comparison) -> Problem:
+    """Return the warning about a large difference."""
+    listed, other = size(found.listed), size(found.other)
+    suspicion = "sizes may be wrong unless much was written or deleted since"
+    if found.subject == COUNT:
+        listed, other = count(int(found.listed), "repo"), f"{found.other:,.0f}"
+        suspicion = "the list may be incomplete"
+    what = f"{listed} listed, but BorgBase's {FIGURES[found.subject][0]} is {other}: {suspicion}"
+    return Problem("warning", "comparison", what, f"if it stays so, {ADVICE['internal']}")

@@ -9,37 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from operator import attrgetter
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
-from borgbase_exporter import __version__
+from borgbase_exporter import __version__, model
 from borgbase_exporter.findings import comparisons, problems
-from borgbase_exporter.findings.comparisons import Comparison, DailyUnit
+from borgbase_exporter.findings.comparisons import Comparison
 from borgbase_exporter.findings.problems import SEVERITIES, Problem, Severity, ranked, worst
-from borgbase_exporter.model import (
-    Account,
-    AccountStatus,
-    APITokenList,
-    CollectorStatus,
-    Failure,
-    Repo,
-    SSHKeyList,
-)
 from borgbase_exporter.text import encodable
 
-SCHEMA = 1
-"""Grows when a key goes or means something else, not when one is added."""
 UNREACHED = {"connect", "tls", "timeout"}
-UNREADABLE = "missing or unreadable, see the exporter's log"
-"""Replaces the place of a token for readers who need not know it."""
+UNREADABLE = "the token is missing or unreadable, see the exporter's log"
 State = Literal["waiting", "failing", "problems", "well"]
-LastWrite = Literal["known", "never", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class RepoReport(Repo):
+class RepoReport(model.Repo):
     """A repo's facts, and what follows from them at the report's moment."""
 
     severity: Severity | None = None
@@ -48,7 +34,13 @@ class RepoReport(Repo):
     """The used share of the quota; 1 is all of it."""
     limit_used: float | None = None
     """The age of the last write as a share of the inactivity limit."""
-    last_write: LastWrite = "unknown"
+
+    @classmethod
+    def of(cls, repo: model.Repo, severity: Severity | None, now: float) -> Self:
+        """Return the report on a repo."""
+        known = (getattr(repo, field.name) for field in fields(repo))
+        derived = severity, repo.fill, problems.lateness(repo, now)
+        return cls(*known, *derived)  # type: ignore[call-arg]  # the number of facts is unknown
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -75,7 +67,7 @@ class Collector(msgspec.Struct, frozen=True):
     """How a collector's last query went."""
 
     success: bool
-    failure: Failure | None
+    failure: model.Failure | None
     skipped: int
     fields_skipped: int
     missing_fields: tuple[str, ...]
@@ -99,16 +91,14 @@ class AccountReport(msgspec.Struct, frozen=True):
     api: API
     collectors: dict[str, Collector]
     comparisons: tuple[Comparison, ...]
-    daily: DailyUnit | None
-    """Only `check` asks for it."""
     repos: tuple[RepoReport, ...] | None
     """Worst first."""
     complete: bool
     """Whether no repo was unreadable."""
     usage: float | None
-    account: Account | None
-    ssh_keys: SSHKeyList | None
-    api_tokens: APITokenList | None
+    account: model.Account | None
+    ssh_keys: model.SSHKeyList | None
+    api_tokens: model.APITokenList | None
 
     @property
     def own_problems(self) -> list[Problem]:
@@ -116,17 +106,21 @@ class AccountReport(msgspec.Struct, frozen=True):
         return [problem for problem in self.problems if problem.repo_id is None]
 
     @property
+    def severity(self) -> Severity | None:
+        """Of the worst of these."""
+        return worst(self.own_problems)
+
+    @property
     def seen(self) -> bool:
-        """Whether the account could be looked at: what it stores, or at least something."""
-        if "repos" in self.collectors:
-            return self.repos is not None
-        return any(collector.shown for collector in self.collectors.values())
+        """Whether the last poll could look at the account."""
+        return self.state in {"problems", "well"}
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All accounts, in the order of their names."""
 
-    schema: int
+    schema: Literal[1] = 1
+    """Grows when a key goes or means something else, not when one is added."""
     version: str
     simulated: bool
     """Whether any account is the built-in simulated one."""
@@ -136,9 +130,23 @@ class Report(msgspec.Struct, frozen=True):
     """Those that belong to no account."""
     accounts: tuple[AccountReport, ...]
 
+    @property
+    def every(self) -> list[tuple[str, Problem]]:
+        """All problems, each with the name of its account, "" where it belongs to none."""
+        named = [(one.name, problem) for one in self.accounts for problem in one.problems]
+        return [*(("", problem) for problem in self.problems), *named]
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What `check` found out about an account beyond a poll."""
+
+    origin: str
+    problems: tuple[Problem, ...] = ()
+
 
 def report(
-    accounts: Iterable[AccountStatus],
+    accounts: Iterable[model.AccountStatus],
     now: float,
     *,
     troubles: Sequence[str] = (),
@@ -150,14 +158,14 @@ def report(
     `troubles` are the exporter's own, in words; `known` are problems that were found elsewhere;
     `extras` are what `check` found out about accounts. Without them tokens' places are left out.
     """
-    own = [
-        Problem("critical", "exporter", text, "restart it and keep its log") for text in troubles
-    ]
+    advice = "restart it and keep its log"
+    own = [Problem("critical", "exporter", text, advice) for text in troubles]
     general = ranked([*own, *known])
-    found = [_account(status, now, extras) for status in accounts]
+    if extras is None:
+        accounts = map(_discreet, accounts)
+    found = [_account(status, (extras or {}).get(status.name), now) for status in accounts]
     found.sort(key=lambda account: (account.name.casefold(), account.name))
     return Report(
-        schema=SCHEMA,
         version=__version__,
         simulated=any(account.simulated for account in found),
         well=bool(found) and not general and all(account.well for account in found),
@@ -167,48 +175,42 @@ def report(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Extra:
-    """What `check` found out about an account beyond a poll."""
+def _discreet(status: model.AccountStatus) -> model.AccountStatus:
+    """Return a status without the place of a token, which not every reader need know."""
+    hidden = model.Failure("token", UNREADABLE)
+    collectors = {
+        name: replace(c, failure=hidden) if c.failure and c.failure.reason == "token" else c
+        for name, c in status.collectors.items()
+    }
+    return replace(status, collectors=collectors, token_problem=status.token_problem and UNREADABLE)
 
-    origin: str
-    problems: tuple[Problem, ...] = ()
-    daily: DailyUnit | None = None
 
-
-def _account(
-    status: AccountStatus, now: float, extras: Mapping[str, Extra] | None
-) -> AccountReport:
-    extra = extras.get(status.name) if extras else None
-    status = status if extras is not None else _discreet(status)
+def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> AccountReport:
     known = status.snapshot
-    by_repo = [(repo, tuple(problems.of_repo(repo, now))) for repo in _repos(status)]
     compared = tuple(comparisons.of_account(status))
     own = [
         *(extra.problems if extra else ()),
         *problems.of_account(status, now),
         *(comparisons.problem(one) for one in compared if not one.agrees),
     ]
+    listed = known.repos.repos if known.repos else ()
+    by_repo = [(repo, tuple(problems.of_repo(repo, now))) for repo in listed]
     every = ranked([*own, *(problem for _, found in by_repo for problem in found)])
-    well = bool(status.polls) and not every
-    repos = sorted((_repo(repo, found, now) for repo, found in by_repo), key=rank)
+    repos = [RepoReport.of(repo, worst(found), now) for repo, found in by_repo]
+    state: State = "failing" if not status.up else "problems" if own else "well"
+    origin = encodable(extra.origin) if extra else None
     return AccountReport(
         name=encodable(status.name),
-        well=well,
+        well=bool(status.polls) and not every,
         up=status.up,
-        state=_state(status, own),
+        state=state if status.polls else "waiting",
         simulated=status.simulated,
         problems=every,
-        token=Token(
-            origin=encodable(extra.origin) if extra else None,
-            permission=problems.permission(status),
-            expires=status.token_expires,
-        ),
+        token=Token(origin, problems.permission(status), status.token_expires),
         api=_api(status),
         collectors={name: _collector(part) for name, part in status.collectors.items()},
         comparisons=compared,
-        daily=extra.daily if extra else None,
-        repos=tuple(repos) if known.repos else None,
+        repos=tuple(sorted(repos, key=rank)) if known.repos else None,
         complete=bool(known.repos and known.repos.complete),
         usage=known.repos.usage if known.repos else None,
         account=known.account,
@@ -217,67 +219,19 @@ def _account(
     )
 
 
-def _state(status: AccountStatus, own: Sequence[Problem]) -> State:
-    if not status.polls:
-        return "waiting"
-    return "failing" if not status.up else "problems" if own else "well"
-
-
-def _repos(status: AccountStatus) -> tuple[Repo, ...]:
-    repos = status.snapshot.repos
-    return repos.repos if repos else ()
-
-
-def _discreet(status: AccountStatus) -> AccountStatus:
-    """Return a status without the place of a token."""
-
-    def discreet(collector: CollectorStatus) -> CollectorStatus:
-        if collector.failure is None or collector.failure.reason != "token":
-            return collector
-        return replace(collector, failure=Failure("token", f"the token is {UNREADABLE}"))
-
-    collectors = {name: discreet(collector) for name, collector in status.collectors.items()}
-    problem = f"the token is {UNREADABLE}" if status.token_problem else ""
-    return replace(status, collectors=collectors, token_problem=problem)
-
-
-def _api(status: AccountStatus) -> API:
+def _api(status: model.AccountStatus) -> API:
     reasons = {c.failure.reason if c.failure else "" for c in status.collectors.values()}
     asked = bool(status.polls) and reasons != {"token"}
+    moments = status.last_poll, status.next_poll, status.last_success
     return API(
-        reachable=bool(reasons - UNREACHED) if asked else None,
-        seconds=status.duration,
-        polls=status.polls,
-        last_poll=status.last_poll,
-        next_poll=status.next_poll,
-        last_success=status.last_success,
+        bool(reasons - UNREACHED) if asked else None, status.duration, status.polls, *moments
     )
 
 
-def _collector(status: CollectorStatus) -> Collector:
-    return Collector(
-        success=status.success,
-        failure=status.failure,
-        skipped=status.skipped,
-        fields_skipped=status.fields_skipped,
-        missing_fields=tuple(sorted(status.gaps)),
-        taken=status.taken,
-        shown=status.part is not None,
-    )
-
-
-_FACTS = attrgetter(*(field.name for field in fields(Repo)))
-
-
-def _repo(repo: Repo, found: Sequence[Problem], now: float) -> RepoReport:
-    missing: LastWrite = "never" if repo.never_written else "unknown"
-    return RepoReport(
-        *_FACTS(repo),  # type: ignore[misc]  # mypy takes them for any number
-        severity=worst(found),
-        quota_used=repo.fill,
-        limit_used=problems.lateness(repo, now),
-        last_write=missing if repo.last_modified is None else "known",
-    )
+def _collector(of: model.CollectorStatus) -> Collector:
+    gaps, shown = tuple(sorted(of.gaps)), of.part is not None
+    counts = of.skipped, of.fields_skipped
+    return Collector(of.success, of.failure, *counts, gaps, of.taken, shown)
 
 
 def rank(repo: RepoReport) -> tuple[int, float, str, str]:
@@ -295,19 +249,12 @@ def encode(report: Report) -> bytes:
     return f"{text}\n".encode()
 
 
-class _Header(msgspec.Struct):
-    schema: int
-
-
 def decode(document: bytes) -> Report:
     """Return an encoded report; raise ValueError when it is none, or of another schema."""
     try:
-        schema = msgspec.json.decode(document, type=_Header).schema
-        if schema != SCHEMA:
-            raise ValueError(f"schema {schema}, where this release reads {SCHEMA}")
         return msgspec.json.decode(document, type=Report)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"not a report: {error}") from None
+        raise ValueError(f"not a report that this release reads: {error}") from None
 
 
 def well(report: Report, account: str | None, severity: str) -> tuple[int, str]:
@@ -318,15 +265,11 @@ def well(report: Report, account: str | None, severity: str) -> tuple[int, str]:
     """
     if severity not in SEVERITIES:
         return 400, f"severity: {' or '.join(SEVERITIES)}"
-    chosen = [one for one in report.accounts if account in {None, one.name}]
-    if account is not None and not chosen:
+    if account not in {None, *(one.name for one in report.accounts)}:
         return 404, "unknown account"
-    counted = SEVERITIES[: [*SEVERITIES].index(severity) + 1]
-    found = [("", problem) for problem in report.problems if account is None]
-    found += [(f"{one.name}: ", problem) for one in chosen for problem in one.problems]
     lines = [
-        f"{problem.severity}: {name}{problem.where}: {problem.what}"
-        for name, problem in found
-        if problem.severity in counted
+        f"{problem.severity}: {name}{': ' if name else ''}{problem.where}: {problem.what}"
+        for name, problem in report.every
+        if account in {None, name} and severity in {problem.severity, "warning"}
     ]
     return (503, "\n".join(lines)) if lines else (200, "OK")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -20,13 +20,11 @@ WIDE = 110
 NARROWEST = 12
 """Columns that a repo's name gets at least."""
 COLOURS = {"critical": "red", "warning": "yellow", "ok": "green"}
-HEADINGS = (
-    *("State", "Repo", "Usage", "Quota", "Used", "Last write", "Limit"),
-    *("Format", "Region", "Flags"),
-)
 RIGHT = {"Usage", "Quota", "Used"}
-URGENT = HEADINGS.index("Format")
+URGENT = 7
 """How many columns a narrow terminal shows."""
+Cell = tuple[str, str | None]
+"""A text, and the severity that colours it."""
 
 
 def lines(report: Report, width: int | None) -> Iterator[str]:
@@ -44,28 +42,28 @@ def lines(report: Report, width: int | None) -> Iterator[str]:
     if report.problems:
         yield from _problems(report.problems, width)
     if len(report.accounts) > 1:
-        bad = [account.name for account in report.accounts if not account.well]
-        names = f": {printable(', '.join(bad))}" if bad else ""
-        yield f"{len(report.accounts)} accounts, {len(bad) or 'none'} with problems{names}"
+        yield f"{facts.summary(report)}: {facts.verdict(report)[1]}"
+
+
+def _listed(rows: Sequence[tuple[str, str]], width: int | None) -> Iterator[str]:
+    """Yield names, each followed by a text that is wrapped beside it."""
+    formatter = click.HelpFormatter(width=width or sys.maxsize)
+    with formatter.indentation():
+        formatter.write_dl([(name, printable(text)) for name, text in rows])
+    yield from formatter.getvalue().splitlines()
 
 
 def _facts(account: AccountReport, at: float, width: int | None) -> Iterator[str]:
     reachable = {None: "not asked", True: "reachable", False: "not reachable"}
     polled = f", polled in {account.api.seconds:.1f} s" if account.api.seconds is not None else ""
-    known = [("API", f"{reachable[account.api.reachable]}{polled}")]
     marks = (f"{'✓' if c.success else '✗'} {name}" for name, c in account.collectors.items())
-    known.append(("Read", "  ".join(marks)))
+    rows = [("API", f"{reachable[account.api.reachable]}{polled}"), ("Read", "  ".join(marks))]
     for fact in facts.of_account(account, at):
         date = "" if fact.moment is None else f" {when(fact.moment, at)}"
-        known.append((fact.name, f"{fact.text}{date}"))
+        rows.append((fact.name, f"{fact.text}{date}"))
     if stale := facts.stale(account, at):
-        known.append(("Stale", stale))
-    indent = max(len(name) for name, _ in known) + 4
-    for name, text in known:
-        label = click.style(f"  {name}".ljust(indent), dim=True)
-        first, *rest = _wrapped(printable(text), width, indent)
-        yield label + first
-        yield from (" " * indent + line for line in rest)
+        rows.append(("Stale", stale))
+    yield from _listed([(click.style(name, dim=True), text) for name, text in rows], width)
 
 
 def _problems(problems: Sequence[Problem], width: int | None) -> Iterator[str]:
@@ -74,88 +72,53 @@ def _problems(problems: Sequence[Problem], width: int | None) -> Iterator[str]:
         yield ""
         return
     yield click.style(count(len(problems), "problem"), bold=True)
-    shown = problems if width is None else problems[:AT_ONCE]
-    indent = 2 + max(len(problem.severity) for problem in problems) + 2
-    for problem in shown:
+    rows = []
+    for problem in problems if width is None else problems[:AT_ONCE]:
         advice = f" → {problem.advice}" if problem.advice else ""
-        text = printable(f"{problem.where}: {problem.what}{advice}")
-        level = click.style(f"  {problem.severity}".ljust(indent), fg=COLOURS[problem.severity])
-        first, *rest = _wrapped(text, width, indent)
-        yield level + first
-        yield from (" " * indent + line for line in rest)
-    if left := len(problems) - len(shown):
-        yield f"  … and {left:,} more; a pipe gets them all"
+        level = click.style(problem.severity, fg=COLOURS[problem.severity])
+        rows.append((level, f"{problem.where}: {problem.what}{advice}"))
+    yield from _listed(rows, width)
+    if left := len(problems) - len(rows):
+        yield f"  … and {left:,} more; to see all, use a pipe"
     yield ""
 
 
 def _repos(repos: Sequence[RepoReport], at: float, width: int | None) -> Iterator[str]:
     shown = repos if width is None else repos[:AT_ONCE]
-    columns = len(HEADINGS) if width is None or width >= WIDE else URGENT
+    columns = None if width is None or width >= WIDE else URGENT
+    headings = ["State", "Repo", *(fact.name for fact in facts.of_repo(repos[0], at))][:columns]
     rows = [_row(repo, at)[:columns] for repo in shown]
-    table: list[list[tuple[str, str | None]]] = [
-        [(heading, None) for heading in HEADINGS[:columns]],
-        *rows,
-    ]
-    widths = [max(_width(row[n][0]) for row in table) for n in range(columns)]
+    texts = ([text for text, _ in row] for row in rows)
+    widths = [max(map(_width, column)) for column in zip(headings, *texts, strict=True)]
     if width is not None:
-        room = width - 2 * columns - sum(widths) + widths[1]
+        room = width - 2 * len(widths) - sum(widths) + widths[1]
         widths[1] = min(widths[1], max(room, NARROWEST))
-    for number, row in enumerate(table):
-        cells = (_cell(text, colour, n, widths[n]) for n, (text, colour) in enumerate(row))
-        line = f"  {'  '.join(cells)}".rstrip()
-        yield line if number else click.style(line, dim=True)
+    yield click.style(_line([(name, None) for name in headings], headings, widths), dim=True)
+    yield from (_line(row, headings, widths) for row in rows)
     if left := len(repos) - len(shown):
         bad = sum(repo.severity is not None for repo in repos[len(shown) :])
-        yield f"  … and {left:,} more, {bad or 'none'} of them with a problem; a pipe gets them all"
+        yield f"  … and {left:,} more, {bad or 'none'} with a problem; to see all, use a pipe"
 
 
-def _row(repo: RepoReport, at: float) -> list[tuple[str, str | None]]:
-    """Return a repo's cells, each with what colours it."""
-    told = facts.of_repo(repo, at)
+def _row(repo: RepoReport, at: float) -> list[Cell]:
     state = repo.severity or "ok"
-    return [
-        (state, state),
-        (printable(repo.name), None),
-        (told.usage or "?", None),
-        (told.quota if repo.quota else "–", None),
-        (told.used or "–", told.used_severity),
-        (told.written, told.written_severity),
-        (told.limit or "–", None),
-        (printable(told.format) or "?", None),
-        (printable(told.region) or "?", None),
-        (told.flags, None),
-    ]
+    known = ((printable(fact.text) or "–", fact.severity) for fact in facts.of_repo(repo, at))
+    return [(state, state), (printable(repo.name), None), *known]
 
 
-def _cell(text: str, colour: str | None, column: int, width: int) -> str:
-    text = _cut(text, width)
-    padding = " " * (width - _width(text))
-    styled = click.style(text, fg=COLOURS[colour]) if colour else text
-    return padding + styled if HEADINGS[column] in RIGHT else styled + padding
+def _line(row: Sequence[Cell], headings: Sequence[str], widths: Sequence[int]) -> str:
+    cells = []
+    for (text, level), heading, width in zip(row, headings, widths, strict=True):
+        shown = text
+        while _width(shown) > width:
+            shown = f"{shown.removesuffix('…')[:-1]}…"
+        padding = " " * (width - _width(shown))
+        shown = click.style(shown, fg=COLOURS[level]) if level else shown
+        cells.append(padding + shown if heading in RIGHT else shown + padding)
+    return f"  {'  '.join(cells)}".rstrip()
 
 
 def _width(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
-    return sum(map(_columns, text))
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _cut(text: str, width: int) -> str:
-    """Return as much of a text as fits."""
-    if _width(text) <= width:
-        return text
-    while _width(text) >= width:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def _wrapped(text: str, width: int | None, indent: int) -> list[str]:
-    """Return a text in lines that fit beside an indent."""
-    if width is None:
-        return [text]
-    return textwrap.wrap(text, max(width - indent, NARROWEST)) or [""]
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
