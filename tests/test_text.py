@@ -27,8 +27,7 @@ PASSWORD = "p@ss word/100%+of the proxy"
 
 
 def broken(between: str, every: int = 1) -> str:
-    pieces = (TOKEN[i : i + every] for i in range(0, len(TOKEN), every))
-    return between.join(pieces)
+    return between.join(TOKEN[i : i + every] for i in range(0, len(TOKEN), every))
 
 
 def encoded(before: bytes, secret: str = TOKEN) -> str:
@@ -76,11 +75,8 @@ def test_no_long_run_of_a_secret_is_shown(leak: str) -> None:
 @pytest.mark.parametrize(
     "leak",
     [
-        PASSWORD,
-        PASSWORD.replace(" ", "\n"),
-        PASSWORD[1:],
-        quote(PASSWORD, safe=""),
-        quote(PASSWORD, safe="").lower(),
+        *(PASSWORD, PASSWORD[1:], PASSWORD.replace(" ", "\n")),
+        *(quote(PASSWORD, safe=""), quote(PASSWORD, safe="").lower()),
         base64.b64encode(f"user:{PASSWORD}".encode()).decode(),
     ],
 )

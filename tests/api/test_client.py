@@ -212,17 +212,6 @@ def test_errors_beside_the_data_are_kept(
         assert f'"{lost}": {answer.error}' in str(failure.value)
 
 
-def test_a_code_says_what_a_message_does_not() -> None:
-    with pytest.raises(GraphQLError, match=r"Nope\. \(INTERNAL_SERVER_ERROR\)"):
-        run(coded("INTERNAL_SERVER_ERROR"))
-
-
-@pytest.mark.parametrize("value", [b'"x"', b"{}", b"1", b"[" * 5000 + b"]" * 5000])
-def test_a_root_field_of_another_shape(value: bytes) -> None:
-    with pytest.raises(PollError):
-        root(run(b'{"data":{"isAuthenticated":true,"repoList":%b}}' % value))
-
-
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [

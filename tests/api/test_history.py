@@ -7,7 +7,7 @@ import pytest
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.history import BILLED, billed_days, usage, usage_days
 from borgbase_exporter.api.query import Query
-from borgbase_exporter.errors import AuthError, GraphQLError, UnknownFieldError
+from borgbase_exporter.errors import AuthError, GraphQLError
 from tests.clock import START, Clock
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
@@ -79,15 +79,6 @@ def test_a_token_that_may_not_ask_is_an_error() -> None:
 
     with pytest.raises(AuthError, match="permission"):
         usage_days(answer, 0)
-
-
-def test_without_a_field_there_is_no_history() -> None:
-    account = new_account()
-    with (
-        GraphQLApi([account], without=["RepoUsageType.diskUsage"]) as api,
-        pytest.raises(UnknownFieldError, match="diskUsage"),
-    ):
-        run(api.url, usage([account.repos[0].id]), account.token)
 
 
 def test_rows_that_cannot_be_read_are_left_out() -> None:

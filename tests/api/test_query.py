@@ -136,6 +136,8 @@ def test_a_field_of_two_spellings_is_asked_for_by_the_one_that_works() -> None:
         assert f"PlanType.{new}" not in asked
         assert ACCOUNT.gaps(drifted) == frozenset()
         assert ACCOUNT.gaps(drifted | {f"PlanType.{old}"}) == drifted
+    # The account's own counts are extras.
+    assert ACCOUNT.gaps({"UserType.diskUsage", "UserType.repoCount"}) == frozenset()
 
 
 def test_a_field_without_anything_left_below_it_is_left_out() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import socket
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import responses
-from requests import exceptions
 
 from borgbase_exporter import __version__
 from borgbase_exporter.api.transport import Transport
@@ -85,35 +83,14 @@ def test_retry_after(value: str, seconds: float | None, api: responses.RequestsM
     assert post(URL).retry_after == seconds
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind"),
-    [
-        (exceptions.ConnectTimeout("x"), DeadlineError),
-        (exceptions.ReadTimeout("x"), DeadlineError),
-        (exceptions.ConnectionError(TimeoutError("x")), DeadlineError),
-        (TimeoutError("x"), DeadlineError),
-        (exceptions.SSLError("x"), TLSError),
-        (exceptions.ProxyError("x"), ConnectError),
-        (exceptions.ConnectionError(OSError("x")), ConnectError),
-        (exceptions.InvalidHeader("x"), ConnectError),
-        (OSError("x"), ConnectError),
-        (RuntimeError("surprise"), InternalError),
-    ],
-)
-def test_failures_of_the_library(
-    failure: Exception,
-    kind: type[PollError],
-    api: responses.RequestsMock,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    api.post(URL, body=failure)
+def test_a_defect_is_logged(api: responses.RequestsMock, caplog: pytest.LogCaptureFixture) -> None:
+    api.post(URL, body=RuntimeError("surprise"))
 
     error = post(URL)
 
-    assert type(error) is kind
+    assert isinstance(error, InternalError)
     assert error.__context__ is None
-    assert ("api.example" in str(error)) is (kind is not InternalError)
-    assert ("surprise" in caplog.text) is (kind is InternalError)
+    assert "surprise" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -129,14 +106,6 @@ def test_the_limit_counts_bytes_or_tiny_parts(
     error = post(at)
     assert isinstance(error, TooLargeError)
     assert f"{limit} bytes (--api.max-response)" in str(error)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
-def test_the_limit_is_of_the_decoded_answer(encoding: str) -> None:
-    script = answers(gzip.compress(bytes(101)), "200 OK", f"Content-Encoding: {encoding}")
-    with Lab(script) as lab:
-        assert isinstance(post(Endpoint(lab.url, max_response=100)), TooLargeError)
-        assert post(Endpoint(lab.url, max_response=101)).body == bytes(101)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -159,27 +128,10 @@ def resolving_to(*ports: int) -> Any:
 def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as deaf, full() as hole, Lab(answers(b"{}")) as lab:
         deaf.bind(("127.0.0.1", 0))
-        for first in (deaf.getsockname()[1], urlsplit(hole).port):
+        for first in (deaf.getsockname()[1], int(urlsplit(hole).port or 0)):
             monkeypatch.setattr(socket, "getaddrinfo", resolving_to(first, lab.port))
 
             assert post("http://several.test/graphql", seconds=1.0).body == b"{}"
-
-
-@pytest.mark.parametrize("failure", [ConnectionResetError, BrokenPipeError, ConnectionRefusedError])
-def test_a_connection_lost_while_it_is_made(
-    failure: type[OSError], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Taken for one that breaks once the request is out, it would be asked for an answer."""
-
-    def connect(*_args: Any, **_kwargs: Any) -> Any:
-        raise failure("lost")
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-
-    error = post("http://127.0.0.1/graphql")
-
-    assert isinstance(error, ConnectError)
-    assert str(error) == "no answer from 127.0.0.1: lost"
 
 
 @pytest.mark.parametrize("host", ["several.test", "a" * 64 + ".test", "a..test"])

@@ -50,16 +50,6 @@ def answers(body: bytes, status: str = "200 OK", *headers: str) -> Script:
     return says(http(body, status, *headers))
 
 
-def echoes(before: bytes, after: bytes) -> Script:
-    """Send the client's token back in between, and close."""
-
-    def script(wire: Wire) -> None:
-        if request := wire.request():
-            wire.send(before, request.headers["authorization"].encode(), after)
-
-    return script
-
-
 def blurts(data: bytes, pause: float = 0) -> Script:
     """Answer a TLS handshake, or whatever comes first, with these bytes and then silence."""
 

@@ -54,20 +54,15 @@ class Wire:
     def request(self) -> Request | None:
         """Wait for a request; None when the client is gone."""
         data = b""
-        while b"\r\n\r\n" not in data:
+        while True:
+            head, end, body = data.partition(b"\r\n\r\n")
+            request = Request(head.decode("latin-1"), body)
+            if end and len(body) >= int(request.headers.get("content-length", 0)):
+                self._note(request)
+                return request
             if not (more := self._end.recv(65_536)):
                 return None
             data += more
-        head, _, body = data.partition(b"\r\n\r\n")
-        request = Request(head.decode("latin-1"), b"")
-        length = int(request.headers.get("content-length", 0))
-        while len(body) < length:
-            if not (more := self._end.recv(65_536)):
-                return None
-            body += more
-        request = Request(request.head, body)
-        self._note(request)
-        return request
 
     def greeting(self) -> None:
         """Wait for the first bytes, whatever they are: a TLS handshake, say."""
