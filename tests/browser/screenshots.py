@@ -6,7 +6,6 @@ They show the simulated account with all its troubles, at a moment that is alway
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -19,7 +18,7 @@ from borgbase_exporter.polling.poller import Poller, Schedule
 from borgbase_exporter.settings import load
 from borgbase_exporter.tokens import GivenToken
 from tests.browser.conftest import Site, launched
-from tests.programs import UnavailableError, program
+from tests.programs import program
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 MOMENT = 1_793_520_000.0  # 1 November 2026, 08:00 UTC
@@ -51,10 +50,7 @@ def polled() -> AccountStatus:
 
 def main() -> None:
     """Write the pictures."""
-    try:
-        chromium = program("chromium")
-    except UnavailableError as fault:
-        sys.exit(str(fault))
+    chromium = program("chromium")
     site = Site({"demo": polled()}, clock=lambda: MOMENT + LATER)
     site.start()
     with sync_playwright() as playwright:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import html.parser
 import re
 import threading
-import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +15,7 @@ import pytest
 from borgbase_exporter import settings
 from borgbase_exporter.findings import facts
 from borgbase_exporter.findings.report import report
-from borgbase_exporter.model import AccountStatus, RepoList
+from borgbase_exporter.model import RepoList
 from borgbase_exporter.web import page as under_test
 from borgbase_exporter.web.page import FRESH, Rendered, StatusPage, Usage
 from tests.facts import NOW, collector
@@ -267,19 +265,6 @@ def test_a_failed_rendering_is_raised_and_tried_again() -> None:
         rig.get()
     rig.latest = good
     assert "All is well" in rig.text
-
-
-class Known(dict[str, AccountStatus]):
-    """Accounts of which one can tell whether anything holds on to them."""
-
-
-def test_what_was_known_is_not_kept() -> None:
-    rig = Rig(Known(cast(well())))
-    known = weakref.ref(rig.latest.accounts)
-    rig.get()
-    rig.accounts = {}
-    gc.collect()
-    assert known() is None
 
 
 # ---- The curve of a repo's usage

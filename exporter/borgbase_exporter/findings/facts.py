@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from borgbase_exporter.findings import comparisons, problems
+from borgbase_exporter.findings import problems
 from borgbase_exporter.findings.problems import Severity, severity
 from borgbase_exporter.findings.report import AccountReport, RepoReport, Report
 from borgbase_exporter.model import Account, Plan
@@ -106,8 +106,9 @@ def of_account(account: AccountReport, at: float) -> Iterator[Fact]:
     known = token.origin, token.permission and token.permission.replace("_", " "), expiry
     if any(known):
         yield Fact("Token in use", ", ".join(filter(None, known)), token.expires)
-    if agreement := comparisons.agreement(account.comparisons):
-        yield Fact("Repo list", agreement)
+    if alike := [problems.FIGURES[one.subject][0] for one in account.comparisons if one.agrees]:
+        names = " and ".join(", ".join(alike).replace(", own", ",").rsplit(", ", 1))
+        yield Fact("Repo list", f"agrees with BorgBase's {names}")
 
 
 def of_repo(repo: RepoReport, at: float) -> tuple[Fact, ...]:

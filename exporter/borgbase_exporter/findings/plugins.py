@@ -100,7 +100,7 @@ def _services(report: Report) -> Iterator[Service]:
         level = STATUSES[account.severity] if account.seen else UNKNOWN
         words = "; ".join(map(_line, account.own_problems)) or account.state
         words = f"{simulated}{words}, {facts.repos(account)}"
-        yield Service(level, (account.name,), list(_account_values(account)), words)
+        yield Service(level, (account.name,), [*_values(account, report.at)], words)
         names = Counter(_label(repo.name) for repo in account.repos or ())
         for repo in account.repos or ():
             name = repo.name if names[_label(repo.name)] == 1 else f"{repo.name} {repo.id}"
@@ -108,23 +108,23 @@ def _services(report: Report) -> Iterator[Service]:
             bad = [problem for problem in account.problems if problem.repo_id == repo.id]
             words = f"{usage.text or 'unknown'} stored, last write {written.text}"
             words = f"{simulated}{'; '.join(map(_line, bad)) or words}"
-            values = list(_repo_values(repo, report.at))
-            yield Service(STATUSES[repo.severity], (account.name, name), values, words)
+            level, values = STATUSES[repo.severity], [*_values(repo, report.at)]
+            yield Service(level, (account.name, name), values, words)
 
 
-def _account_values(account: AccountReport) -> Iterator[Value]:
-    if account.repos is not None:
-        yield Value("repos", len(account.repos), "")
-    plan = account.account.plan if account.account else None
-    if account.usage is not None:
-        yield Value("usage", account.usage, "B", plan.limit if plan else None, PLAN)
-
-
-def _repo_values(repo: RepoReport, at: float) -> Iterator[Value]:
-    if repo.usage is not None:
-        yield Value("usage", repo.usage, "B", repo.quota, QUOTA)
-    if repo.last_modified is not None:
-        yield Value("age", max(0.0, at - repo.last_modified), "s", repo.inactivity_limit, AGE)
+def _values(known: AccountReport | RepoReport, at: float) -> Iterator[Value]:
+    """Yield the values of an account, or of a repo."""
+    if isinstance(known, AccountReport):
+        plan = known.account.plan if known.account else None
+        whole, limits = plan.limit if plan else None, PLAN
+        if known.repos is not None:
+            yield Value("repos", len(known.repos), "")
+    else:
+        whole, limits = known.quota, QUOTA
+    if known.usage is not None:
+        yield Value("usage", known.usage, "B", whole, limits)
+    if isinstance(known, RepoReport) and known.last_modified is not None:
+        yield Value("age", max(0.0, at - known.last_modified), "s", known.inactivity_limit, AGE)
 
 
 def _line(problem: Problem, prefix: str = "") -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from borgbase_exporter.model import CREATE_ONLY, Account, AccountStatus, Repo
-from borgbase_exporter.text import DAY, ago, percent, size, span, when
+from borgbase_exporter.text import DAY, ago, count, percent, size, span, when
 
 QUOTA = (0.85, 0.95)
 """Share of a repo's quota above which to warn, and above which it is critical."""
@@ -28,6 +28,20 @@ SETTLED = 3 * DAY
 """How old a repo may get before its first backup."""
 GRACE = 1 * DAY
 """How late a subscription may renew itself."""
+
+FACTOR = 2.0
+"""How many times one size may be the other: usage changes by the day, units are 1000 apart."""
+REPOS = 1
+"""How many repos may come or go between two queries."""
+COMPARABLE = 1e8
+"""Bytes below which sizes are too small, and rounded too much, to be compared."""
+COUNT = "repos by account"
+FIGURES = {
+    COUNT: ("own count", "reported_repos"),
+    "usage by account": ("own sum", "reported_usage"),
+    "usage by bill": ("last bill", "billed_usage"),
+}
+"""BorgBase's figures in words, and as fields of an account."""
 
 ADVICE = {
     "auth": "check that the token is complete, or create a new Read Only token",
@@ -59,6 +73,15 @@ class Problem(msgspec.Struct, frozen=True):
     alert: str | None = None
     """The alert rule on it, where there is one."""
     repo_id: str | None = None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """A sum over the listed repos, and BorgBase's figure."""
+
+    subject: str
+    listed: float
+    other: float
+    agrees: bool
 
 
 def ranked(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -96,6 +119,7 @@ def of_account(status: AccountStatus, now: float) -> Iterator[Problem]:
         yield from _plan(account, status)
         yield from _subscription(account, now)
     yield from _tokens(status, now)
+    yield from _differences(status)
 
 
 def _failures(status: AccountStatus, now: float) -> Iterator[Problem]:
@@ -203,6 +227,38 @@ def _tokens(status: AccountStatus, now: float) -> Iterator[Problem]:
         if 0 <= left < EXPIRY and not own:
             where, what = f"API token {token.name}", f"expires {when(now + left, now)}"
             yield Problem("warning", where, what, RENEW, alert)
+
+
+def compared(status: AccountStatus) -> Iterator[Comparison]:
+    """Yield what the repos add up to, and what BorgBase counts: what exactly is not documented.
+
+    Sizes that agree show that units are understood; counts, that the list is complete.
+    """
+    repos, account = status.snapshot.repos, status.snapshot.account
+    if repos is None or not repos.complete or account is None:
+        return
+    for subject, (_, field) in FIGURES.items():
+        listed = len(repos.repos) if subject == COUNT else repos.usage
+        other: float | None = getattr(account, field)
+        if listed is None or other is None:
+            continue
+        if subject == COUNT:
+            yield Comparison(subject, listed, other, abs(listed - other) <= REPOS)
+        elif min(listed, other) >= COMPARABLE:
+            yield Comparison(subject, listed, other, 1 / FACTOR <= listed / other <= FACTOR)
+
+
+def _differences(status: AccountStatus) -> Iterator[Problem]:
+    for found in compared(status):
+        listed, other = size(found.listed), size(found.other)
+        suspicion = "sizes may be wrong unless much was written or deleted since"
+        if found.subject == COUNT:
+            listed, other = count(int(found.listed), "repo"), f"{found.other:,.0f}"
+            suspicion = "the list may be incomplete"
+        if not found.agrees:
+            name, advice = FIGURES[found.subject][0], f"if it stays so, {ADVICE['internal']}"
+            what = f"{listed} listed, but BorgBase's {name} is {other}: {suspicion}"
+            yield Problem("warning", "comparison", what, advice)
 
 
 def lateness(repo: Repo, now: float) -> float | None:

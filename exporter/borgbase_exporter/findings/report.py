@@ -14,12 +14,10 @@ from typing import Literal, Self
 import msgspec
 
 from borgbase_exporter import __version__, model
-from borgbase_exporter.findings import comparisons, problems
-from borgbase_exporter.findings.comparisons import Comparison
-from borgbase_exporter.findings.problems import SEVERITIES, Problem, Severity, ranked, worst
+from borgbase_exporter.findings import problems
+from borgbase_exporter.findings.problems import SEVERITIES, Comparison, Problem, Severity
 from borgbase_exporter.text import encodable
 
-UNREACHED = {"connect", "tls", "timeout"}
 UNREADABLE = "the token is missing or unreadable, see the exporter's log"
 State = Literal["waiting", "failing", "problems", "well"]
 
@@ -108,7 +106,7 @@ class AccountReport(msgspec.Struct, frozen=True):
     @property
     def severity(self) -> Severity | None:
         """Of the worst of these."""
-        return worst(self.own_problems)
+        return problems.worst(self.own_problems)
 
     @property
     def seen(self) -> bool:
@@ -160,7 +158,7 @@ def report(
     """
     advice = "restart it and keep its log"
     own = [Problem("critical", "exporter", text, advice) for text in troubles]
-    general = ranked([*own, *known])
+    general = problems.ranked([*own, *known])
     if extras is None:
         accounts = map(_discreet, accounts)
     found = [_account(status, (extras or {}).get(status.name), now) for status in accounts]
@@ -187,16 +185,11 @@ def _discreet(status: model.AccountStatus) -> model.AccountStatus:
 
 def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> AccountReport:
     known = status.snapshot
-    compared = tuple(comparisons.of_account(status))
-    own = [
-        *(extra.problems if extra else ()),
-        *problems.of_account(status, now),
-        *(comparisons.problem(one) for one in compared if not one.agrees),
-    ]
+    own = [*(extra.problems if extra else ()), *problems.of_account(status, now)]
     listed = known.repos.repos if known.repos else ()
     by_repo = [(repo, tuple(problems.of_repo(repo, now))) for repo in listed]
-    every = ranked([*own, *(problem for _, found in by_repo for problem in found)])
-    repos = [RepoReport.of(repo, worst(found), now) for repo, found in by_repo]
+    every = problems.ranked([*own, *(problem for _, found in by_repo for problem in found)])
+    repos = [RepoReport.of(repo, problems.worst(found), now) for repo, found in by_repo]
     state: State = "failing" if not status.up else "problems" if own else "well"
     origin = encodable(extra.origin) if extra else None
     return AccountReport(
@@ -209,7 +202,7 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
         token=Token(origin, problems.permission(status), status.token_expires),
         api=_api(status),
         collectors={name: _collector(part) for name, part in status.collectors.items()},
-        comparisons=compared,
+        comparisons=tuple(problems.compared(status)),
         repos=tuple(sorted(repos, key=rank)) if known.repos else None,
         complete=bool(known.repos and known.repos.complete),
         usage=known.repos.usage if known.repos else None,
@@ -222,10 +215,9 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
 def _api(status: model.AccountStatus) -> API:
     reasons = {c.failure.reason if c.failure else "" for c in status.collectors.values()}
     asked = bool(status.polls) and reasons != {"token"}
+    reached = bool(reasons - {"connect", "tls", "timeout"}) if asked else None
     moments = status.last_poll, status.next_poll, status.last_success
-    return API(
-        bool(reasons - UNREACHED) if asked else None, status.duration, status.polls, *moments
-    )
+    return API(reached, status.duration, status.polls, *moments)
 
 
 def _collector(of: model.CollectorStatus) -> Collector:
