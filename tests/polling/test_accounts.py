@@ -26,6 +26,7 @@ class Scripted(Poller):
         self.delay = 3600.0
 
     def poll(self) -> AccountStatus:
+        self.rig.polled_by.append(self)
         self.rig.during_a_poll()
         return self.status
 
@@ -38,6 +39,7 @@ class Rig:
         self.ticks = 0.0
         self.pollers: list[Scripted] = []
         self.known: dict[str, AccountStatus] = {}
+        self.polled_by: list[Scripted] = []
         self.put_count = 0
         self.during_a_poll: Callable[[], None] = lambda: None
         self.accounts = Accounts(TokenFolder(folder), self.make, self, monotonic=lambda: self.ticks)
@@ -99,7 +101,35 @@ def test_accounts_come_and_go_with_their_files(run: Run) -> None:
         await rig.polled(3)
         assert set(rig.known) == {"home", "club"}
         await rig.accounts.sync()
-        assert len(rig.pollers) == 3
+        rig.accounts.poll_now()
+        await rig.polled(5)
+        names = [poller.status.name for poller in rig.polled_by]
+        assert (sorted(names[:2]), names[2]) == (["home", "work"], "club")
+        assert sorted(names[3:]) == ["club", "home"]
+
+    run(test)
+
+
+def test_polls_end_when_they_are_stopped(run: Run) -> None:
+    async def test(rig: Rig) -> None:
+        rig.add("home")
+        await rig.accounts.sync()
+        await rig.polled(1)
+        rig.accounts.stop()
+        await rig.until(lambda: len(asyncio.all_tasks()) == 1)
+
+    run(test)
+
+
+def test_accounts_are_looked_for_again_and_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        monkeypatch.setattr(module, "RESCAN", 0.0)
+        task = asyncio.create_task(rig.accounts.run())
+        for polls, name in enumerate(("home", "work"), 1):
+            rig.add(name)
+            await rig.polled(polls)
+        task.cancel()
+        assert set(rig.known) == {"home", "work"}
 
     run(test)
 

@@ -122,6 +122,31 @@ def test_accounts_that_are_polled_together_share_a_rendering(monkeypatch: Any) -
     run(test)
 
 
+def test_nothing_is_rendered_again_until_something_changes_or_expires(monkeypatch: Any) -> None:
+    async def test(rig: Rig) -> None:
+        monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
+        timeouts: list[float | None] = []
+
+        def timeout(seconds: float | None) -> asyncio.Timeout:
+            timeouts.append(seconds)
+            if len(timeouts) == 2:  # its wait after the first rendering
+                rig.now += seconds or 0.0
+                return real(0.0)
+            return real(seconds if len(timeouts) < 3 else None)
+
+        real = asyncio.timeout
+        monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.timeout", timeout)
+        task = asyncio.create_task(rig.board.run())
+        rig.board.put(status("a"))
+        while len(timeouts) < 3:
+            await asyncio.wait([task], timeout=0.001)
+        task.cancel()
+        assert timeouts == [None, MAX_AGE, None]
+        assert rig.rendered == [[], ["a"], []]
+
+    run(test)
+
+
 def test_without_a_thread_left_it_renders_all_the_same(monkeypatch: Any) -> None:
     async def no_thread(_name: str, _work: Callable[[], object]) -> object:
         raise RuntimeError("can't start new thread")

@@ -320,6 +320,28 @@ def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
     assert caplog.text.count("works again") == 1
 
 
+def test_what_cannot_be_read_is_logged_when_it_changes(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = frozenset({"RepoType.format"})
+    rig.answers["repos"] = good(REPO_LIST, skipped=2, fields_skipped=3, gaps=gone, missing=gone)
+    for _ in range(3):
+        rig.poll()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the API no longer has RepoType.format",
+        "2 entries cannot be read",
+        "3 fields cannot be read",
+    ]
+
+
+def test_polls_are_spread_by_a_tenth_of_the_interval() -> None:
+    rig = Rig()
+    rig.poller._jitter = Poller.__init__.__kwdefaults__["jitter"]
+    delays = {rig.poll() + 2.0 for _ in range(200)}
+    assert len(delays) > 100
+    assert 0.9 * INTERVAL <= min(delays) < max(delays) <= 1.1 * INTERVAL
+
+
 def test_recovery_is_one_line_and_a_failure_names_the_next_poll(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
