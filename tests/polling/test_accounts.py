@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from borgbase_exporter import threads
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling import accounts as module
 from borgbase_exporter.polling.accounts import GRACE, Accounts
@@ -255,7 +256,7 @@ def test_without_a_thread_left_polls_wait_and_go_on(
     run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(rig: Rig) -> None:
-        real, tries = module.in_thread, 0
+        real, tries = threads.in_thread, 0
 
         async def scarce(name: str, work: Callable[[], Any]) -> Any:
             nonlocal tries

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -67,6 +67,7 @@ class Rig:
     now: float = NOW
     ticks: float = 50.0
     poll_takes: float = 2.0
+    jitter: Callable[[], float] | None = lambda: 1.0
     asked: list[tuple[str, frozenset[str], float]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
 
@@ -80,7 +81,7 @@ class Rig:
             Schedule(INTERVAL, timeout=30.0, max_age=MAX_AGE),
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
-            jitter=lambda: 1.0,
+            **({"jitter": self.jitter} if self.jitter else {}),
         )
 
     def scripted(self, area: str) -> Area:
@@ -335,8 +336,7 @@ def test_what_cannot_be_read_is_logged_when_it_changes(
 
 
 def test_polls_are_spread_by_a_tenth_of_the_interval() -> None:
-    rig = Rig()
-    rig.poller._jitter = Poller.__init__.__kwdefaults__["jitter"]
+    rig = Rig(jitter=None)
     delays = {rig.poll() + 2.0 for _ in range(200)}
     assert len(delays) > 100
     assert 0.9 * INTERVAL <= min(delays) < max(delays) <= 1.1 * INTERVAL
