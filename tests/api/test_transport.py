@@ -60,11 +60,11 @@ def test_what_is_sent(api: responses.RequestsMock) -> None:
     assert headers == {
         "Accept": "application/json",
         "Accept-Encoding": "gzip",
-        "Content-Length": "36",
+        "Content-Length": "41",
         "Content-Type": "application/json",
         "User-Agent": f"borgbase-exporter/{__version__}",
     }
-    assert request.body == '{"query":"query { a(b: \\"ä\\n\\") }"}'.encode()
+    assert request.body == '{"query": "query { a(b: \\"\\u00e4\\n\\") }"}'.encode()
     assert (reply.status, reply.body, reply.retry_after) == (200, b"secret", None)
     assert "secret" not in repr(reply)
 

@@ -1,6 +1,7 @@
 """The areas of the API: what is read of each, and what it becomes. Units and dates end here.
 
-A struct is both: the query asks for its fields, and reads the answer into it.
+A struct is both: the query asks for its fields, and reads the answer into it. A field is named
+as in the model; its name in the API comes with it where it differs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType, field
 from borgbase_exporter import model
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Node, Query, Root
-from borgbase_exporter.api.reading import Skipped, reader
+from borgbase_exporter.api.reading import NULL, Skipped, reader
 from borgbase_exporter.errors import GraphQLError
 
 MEGABYTE, GIGABYTE, DAY = 10**6, 10**9, 86_400
@@ -80,13 +81,10 @@ class Area:
             skipped.entries,
             skipped.fields,
             failure=model.Failure(GraphQLError.reason, answer.error) if answer.error else None,
-            whole=not answer.error or not answer.lost,
+            whole=not answer.error or NULL not in answer.data.values(),
             gaps=self.query.gaps(answer.missing),
             missing=frozenset() if answer.guessed else answer.missing,
         )
-
-
-# ---- Repos: where a field is named as in the model, its name in the API comes with it.
 
 
 class _Server(Node):
@@ -145,9 +143,6 @@ def _repo(node: _Repo) -> model.Repo:
     return _known(model.Repo, node, **more)
 
 
-# ---- Account
-
-
 class _Plan(Node):
     graphql = "PlanType"
     newer = {"maxSize": "maxSizeGb", "includedSize": "includedGb"}  # noqa: RUF012  # a ClassVar
@@ -177,7 +172,9 @@ class _Me(Node):
     )
 
 
-class _Overage(Node):
+class Overage(Node):
+    """What was billed by the end of a day."""
+
     graphql = "OverageType"
     date: date
     billed_usage: Size | None = field(default=None, name="usedGb")
@@ -186,7 +183,7 @@ class _Overage(Node):
 
 class _Account(Root):
     me: _Me
-    overage_list: list[_Overage] | None = None
+    overage_list: list[Overage] | None = None
     accrued_overage_usd: Number | None = field(default=None, name="accruedOverage")
 
 
@@ -202,9 +199,6 @@ def _plan(node: _Plan) -> model.Plan:
     included = sizes["included_gb"] or sizes["included_size"]
     maximum = sizes["max_size_gb"] or sizes["max_size"]
     return _known(model.Plan, node, included=included, maximum=maximum)
-
-
-# ---- SSH keys
 
 
 class _SSHKey(Node):
@@ -225,8 +219,6 @@ def _ssh_keys(answer: Answer, skipped: Skipped) -> model.SSHKeyList:
     keys = (_known(model.SSHKey, node, id=str(node.id)) for node in nodes)
     return model.SSHKeyList(_distinct(keys, skipped), length)
 
-
-# ---- API tokens
 
 PERMISSIONS = {"RO": "read_only", "FA": "full_access", "CO": "create_only"}
 

@@ -55,11 +55,6 @@ class Answer:
     missing: frozenset[str] = frozenset()
     guessed: bool = False
 
-    @property
-    def lost(self) -> bool:
-        """Whether a root field came as null."""
-        return NULL in self.data.values()
-
     def read(self, kind: type[R], skipped: Skipped) -> R:
         """Read the root fields; raise AuthError or GraphQLError without a required one."""
         values: dict[str, Any] = {}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-import msgspec
 import requests
 import urllib3
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
@@ -44,23 +43,19 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class Endpoint(Protocol):
-    """Where the API is and how to get there; the settings of --api.*."""
+    """Where the API is and how to get there: the settings of --api.*.
+
+    `ca_file` is a PEM bundle; a decoded answer of more than `max_response` bytes is too large.
+    """
 
     @property
-    def url(self) -> str:
-        """Address of the GraphQL endpoint."""
-
+    def url(self) -> str: ...  # noqa: D102  # see above
     @property
-    def ca_file(self) -> str | None:
-        """PEM bundle to trust instead of the one that comes with requests."""
-
+    def ca_file(self) -> str | None: ...  # noqa: D102  # see above
     @property
-    def proxy(self) -> str | None:
-        """URL of an HTTP proxy."""
-
+    def proxy(self) -> str | None: ...  # noqa: D102  # see above
     @property
-    def max_response(self) -> int:
-        """Bytes of a decoded answer that are too many."""
+    def max_response(self) -> int: ...  # noqa: D102  # see above
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +109,7 @@ class Transport:
         try:
             return outcome.result(max(0.0, ends - time.monotonic()))
         except TimeoutError:
-            exchange.cut()
+            exchange.close()
             raise exchange.failure(TimeoutError()) from None
 
 
@@ -157,11 +152,10 @@ class _Exchange(HTTPAdapter):
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "Authorization": f"Bearer {self._token}",
-            "Content-Type": "application/json",
             "User-Agent": f"borgbase-exporter/{__version__}",
         }
-        body = msgspec.json.encode({"query": query})
-        request = requests.Request("POST", self._endpoint.url, headers, data=body).prepare()
+        body = {"query": query}
+        request = requests.Request("POST", self._endpoint.url, headers, json=body).prepare()
         proxies = {"all": self._endpoint.proxy} if self._endpoint.proxy else {}
         timeout = (self._left() / ADDRESSES, self._left())
         with self.send(request, stream=True, timeout=timeout, proxies=proxies) as response:
@@ -219,13 +213,11 @@ class _Exchange(HTTPAdapter):
     def cert_verify(self, *_args: Any, **_kwargs: Any) -> None:
         """Leave the verification to the context, instead of loading the CAs each time."""
 
-    def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Return the pool for a request; the sockets of its connections will be known."""
-        proxy, ca_file = self._endpoint.proxy, self._endpoint.ca_file
-        manager: Any = self.proxy_manager_for(proxy) if proxy else self.poolmanager
-        https = request.url.lower().startswith("https:")
-        tls = {"ssl_context": _tls_context(ca_file)} if https else {}
-        pool = manager.connection_from_url(request.url, tls)
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if pool.scheme == "https":
+            pool.conn_kw["ssl_context"] = _tls_context(self._endpoint.ca_file)
         make = pool.ConnectionCls
 
         def watched(**options: Any) -> Any:
@@ -248,19 +240,14 @@ class _Exchange(HTTPAdapter):
             on_error.pop_all()
         return opened
 
-    def cut(self) -> None:
-        """Shut down what is open, once the time is over; what opens later is shut down as well."""
-        with self._lock:
-            for opened in self._sockets:
-                with contextlib.suppress(OSError):
-                    opened.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
-        """Close everything."""
+        """Shut down and close what is open, and what another thread opens from now on."""
         super().close()
         with self._lock:
+            self._ends = 0.0
             while self._sockets:
-                self._sockets.pop().close()
+                with self._sockets.pop() as opened, contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -143,8 +143,9 @@ class Look:
             "fields_unreadable": collector.fields_skipped,
         }
         try:
-            client, seconds = Client(self._settings.api), self._settings.poll.timeout
+            client = Client(self._settings.api, self.account)
             token, missing = self._source.read(), collector.missing
+            seconds = self._settings.poll.timeout
             answer = client.run(area.query, token, missing, seconds=seconds)
         except PollError as error:
             return {**seen, "reason": error.reason, "error": shape.of_error(str(error), queries)}
