@@ -154,9 +154,8 @@ def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> An
         raise _failure(reply.status, messages, error, broken)
     asked = f"{Root.graphql}.{AUTHENTICATED}" not in missing
     if asked and data.get(AUTHENTICATED) != _TRUE:
-        raise errors.AuthError(
-            f"the API does not accept the token: {error or 'it gives no reason'}"
-        )
+        why = error or "it gives no reason"
+        raise errors.AuthError(f"the API does not accept the token: {why}")
     return Answer(data, error, denied)
 
 

@@ -169,9 +169,8 @@ class _Exchange(HTTPAdapter):
         encoding = response.headers.get("Content-Encoding", "").lower()
         if encoding not in READABLE_ENCODINGS:
             # Not asked for; and five layers of gzip can keep a processor busy for ever.
-            raise errors.NotJSONError(
-                f"{self._where} compressed its answer in a way we did not ask for"
-            )
+            what = "compressed its answer in a way we did not ask for"
+            raise errors.NotJSONError(f"{self._where} {what}")
         limit, parts, body = self._endpoint.max_response, 0, io.BytesIO()
         # Not `read`, which takes a chunk of size -1 for one without end.
         while chunk := response.raw.read1(CHUNK, decode_content=True):
@@ -217,7 +216,9 @@ class _Exchange(HTTPAdapter):
         """Return the pool for a request; the sockets of its connections will be known."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         if pool.scheme == "https":
-            pool.conn_kw["ssl_context"] = _tls_context(self._endpoint.ca_file)
+            path = self._endpoint.ca_file or DEFAULT_CA_BUNDLE_PATH
+            mtime = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+            pool.conn_kw["ssl_context"] = _tls_context(path, mtime)
         make = pool.ConnectionCls
 
         def watched(**options: Any) -> Any:
@@ -230,14 +231,16 @@ class _Exchange(HTTPAdapter):
         return pool
 
     def _watch(self, opened: socket.socket) -> socket.socket:
-        with contextlib.ExitStack() as on_error, self._lock:
-            on_error.callback(opened.close)
-            opened.settimeout(self._left())
-            # A duplicate stays valid when TLS takes the original over.
-            self._sockets.append(opened.dup())
-            if time.monotonic() >= self._ends:
-                opened.shutdown(socket.SHUT_RDWR)
-            on_error.pop_all()
+        try:
+            with self._lock:
+                # A duplicate stays valid when TLS takes the original over.
+                self._sockets.append(opened.dup())
+                opened.settimeout(self._left())
+                if not self._ends:
+                    opened.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            opened.close()
+            raise
         return opened
 
     def close(self) -> None:
@@ -250,19 +253,14 @@ class _Exchange(HTTPAdapter):
                     opened.shutdown(socket.SHUT_RDWR)
 
 
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return the context for a CA file as it is now; building one takes long."""
-    path = ca_file or DEFAULT_CA_BUNDLE_PATH
-    try:
-        return _loaded(path, Path(path).stat().st_mtime_ns)
-    except OSError as error:
-        text = f"the CA file {path} cannot be read: {_words(error)}"
-        raise errors.TLSError(text) from None
-
-
 @functools.lru_cache(maxsize=1)
-def _loaded(ca_file: str, _mtime: int) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
+def _tls_context(ca_file: str, _mtime: int) -> ssl.SSLContext:
+    """Return the context for a CA file as it was then; building one takes long."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        text = f"the CA file {ca_file} cannot be read: {_words(error)}"
+        raise errors.TLSError(text) from None
 
 
 def _retry_after(response: requests.Response) -> float | None:
