@@ -80,7 +80,6 @@ def test_metrics_are_those_of_a_view_without_expired_values() -> None:
         ("application/openmetrics-text;q=0", TEXT),
         ("application/openmetrics-text;q=0.2, text/plain;q=0.9", TEXT),
         ("application/openmetrics-text;q=oops", TEXT),
-        ("image/png", TEXT),
         (",;,=;q=,", TEXT),
         ("application/openmetrics-text;q=nan", TEXT),
     ],
@@ -97,10 +96,8 @@ def test_content_negotiation(accept: str, expected: Format) -> None:
         ("*", GZIP),
         ("GZip", GZIP),
         ("", {}),
-        ("identity", {}),
         ("gzip;q=0", {}),
         ("gzip; q=0.000, *", {}),
-        ("br", {}),
     ],
 )
 def test_compression_is_negotiated(accept: str, expected: dict[str, str]) -> None:

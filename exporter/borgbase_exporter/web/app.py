@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
 import re
 import time
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 METHODS = ("GET", "HEAD")
 PROBES = frozenset({"/-/healthy", "/-/ready"})
 CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
-PLAIN = "text/plain; charset=utf-8"
-HTML = "text/html; charset=utf-8"
-JSON = "application/json"
 NO_STORE = {"Cache-Control": "no-store"}
 QUALITY = re.compile(r"[01](\.[0-9]*)?")
 """A weight as RFC 9110 spells it; others count as 0."""
@@ -99,7 +95,7 @@ class Request:
         return "transfer-encoding" in self.headers or length.strip("0") != ""
 
     def encoding(self) -> Mapping[str, str]:
-        """Return the header for a body in gzip, none if the client takes no gzip (12.5.3)."""
+        """Return the header for gzip, if the client takes that (RFC 9110, 12.5.3)."""
         gzip = self._weight("accept-encoding", "gzip", "*") > 0
         return {"Content-Encoding": "gzip"} if gzip else {}
 
@@ -126,7 +122,7 @@ class Response:
 
     body: tuple[bytes, ...]
     status: HTTPStatus = HTTPStatus.OK
-    content_type: str = PLAIN
+    content_type: str = "text/plain; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
@@ -223,8 +219,7 @@ class App:
         return None if admitted else error(HTTPStatus.UNAUTHORIZED, WWW_Authenticate=CHALLENGE)
 
     async def _routed(self, request: Request) -> Response:
-        route = self._routes.get(request.path)
-        if route is None:
+        if (route := self._routes.get(request.path)) is None:
             return error(HTTPStatus.NOT_FOUND)
         if request.method not in METHODS:
             return error(HTTPStatus.METHOD_NOT_ALLOWED, Allow=", ".join(METHODS))
@@ -248,13 +243,12 @@ class App:
             "Vary": "Accept-Encoding",
             **encoding,
         }
-        return Response(
-            page.gzipped if encoding else page.plain, content_type=HTML, headers=headers
-        )
+        body = page.gzipped if encoding else page.plain
+        return Response(body, content_type="text/html; charset=utf-8", headers=headers)
 
     async def _status_json(self, _request: Request) -> Response:
         _, document = await self._reported()
-        return Response((document,), content_type=JSON, headers=NO_STORE)
+        return Response((document,), content_type="application/json", headers=NO_STORE)
 
     async def _well(self, request: Request) -> Response:
         asked = parse_qsl(request.query, keep_blank_values=True)
@@ -270,8 +264,14 @@ class App:
         async with self._turn:
             if self._report is None or time.monotonic() >= self._report_expires:
                 view, troubles = await self._source.view(), self._source.troubles()
+
+                def make() -> tuple[reports.Report, bytes]:
+                    accounts = view.accounts.values()
+                    report = reports.report(accounts, time.time(), troubles=troubles)
+                    return report, reports.encode(report)
+
                 begun = time.monotonic()
-                self._report = await in_thread("report", functools.partial(_report, view, troubles))
+                self._report = await in_thread("report", make)
                 ended = time.monotonic()
                 self._report_expires = ended + max(FRESH, REST * (ended - begun))
             return self._report
@@ -288,8 +288,3 @@ class App:
             words = f"waiting for the first poll of {waiting} of {len(accounts)} accounts"
             return text(words, HTTPStatus.SERVICE_UNAVAILABLE)
         return text("OK")
-
-
-def _report(view: View, troubles: Sequence[str]) -> tuple[reports.Report, bytes]:
-    found = reports.report(view.accounts.values(), time.time(), troubles=troubles)
-    return found, reports.encode(found)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import bisect
+import contextlib
 import functools
 import hmac
 import ipaddress
@@ -75,14 +75,11 @@ class BasicAuth:
             return False
         user, password = given
         hashed = self._users.get(user, self._decoy)
-        message = repr((user, hashed, password)).encode()  # each triple has another one
-        digest = hmac.digest(self._key, message, "sha256")
+        digest = hmac.digest(self._key, repr((user, hashed, password)).encode(), "sha256")
         if hmac.compare_digest(self._admitted.get(user, b""), digest):
             return True
         matches = functools.partial(_matches, password, hashed)
         good = await self._checked(_network(client), gone, matches)
-        if good and self._users.get(user) != hashed:
-            return False
         if good:
             self._admitted[user] = digest
         return good
@@ -107,24 +104,19 @@ class BasicAuth:
     async def _work(self) -> None:
         while self._waiting:
             check = self._waiting.pop(0)
-            if check.gone():
-                check.end(False)
-                continue
             try:
-                check.end(await in_thread("bcrypt", check.matches))
+                check.end(not check.gone() and await in_thread("bcrypt", check.matches))
             except RuntimeError:  # the system has no thread left
                 check.end(None)
 
 
 def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
     scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
+    with contextlib.suppress(ValueError):  # not base64
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-    except (binascii.Error, ValueError):
-        return None
-    return (user, password) if colon else None
+        if colon and scheme.lower() == "basic":
+            return user, password
+    return None
 
 
 def _network(client: str) -> bytes:

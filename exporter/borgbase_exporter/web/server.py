@@ -96,7 +96,7 @@ class Connection(H11Protocol):
         else:
             transport.max_size = READ  # type: ignore[attr-defined]  # a plain socket's has it
         known = self._server.certificates
-        if known and not known.allow(transport.get_extra_info("peercert") or {}):
+        if known and not known.tls.allows(transport.get_extra_info("peercert") or {}):
             self.drop()
 
     def data_received(self, data: bytes) -> None:
@@ -207,16 +207,13 @@ class Server:
         )
         self.certificates = certificates.Certificates(web.config.tls) if web.config.tls else None
         self.state = ServerState()
+        self._connections: AbstractSet[Connection] = self.state.connections  # type: ignore[assignment]  # ours
         self.waiting: dict[Connection, int] = {}
         """Bytes in this process for each reader that is waited for, the longest wait first."""
         self._opening: set[asyncio.Task[None]] = set()
         self._stopping, self._ended = asyncio.Event(), asyncio.Event()
         for name in ("asyncio", __name__, certificates.__name__):
             logging.getLogger(name).addFilter(sparing)
-
-    @property
-    def _connections(self) -> AbstractSet[Connection]:
-        return self.state.connections  # type: ignore[return-value]  # ours
 
     async def serve(self) -> None:
         """Serve until stopped."""

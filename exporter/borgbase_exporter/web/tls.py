@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
-from typing import Any
 
 from borgbase_exporter.settings.webfile import TLS
 
@@ -19,28 +17,24 @@ class Certificates:
     """
 
     def __init__(self, tls: TLS) -> None:
-        self._tls = tls
+        self.tls = tls
         self._stamps: list[tuple[int, int, int]] | None = _stamps(tls)
         self._context = tls.context()
 
     def configure(self, tls: TLS) -> None:
         """Use other settings from now on."""
-        self._tls, self._stamps = tls, None
+        self.tls, self._stamps = tls, None
 
     def context(self) -> ssl.SSLContext:
         """Return the context for the next handshake."""
         try:
-            stamps = _stamps(self._tls)
+            stamps = _stamps(self.tls)
             if stamps != self._stamps:
-                self._context, self._stamps = self._tls.context(), stamps
+                self._context, self._stamps = self.tls.context(), stamps
                 log.info("new certificates are in use")
         except (OSError, ValueError) as error:
             log.error("certificates cannot be used, the last good ones stay: %s", error)  # noqa: TRY400  # the traceback says no more
         return self._context
-
-    def allow(self, certificate: Mapping[str, Any]) -> bool:
-        """Return whether a client may connect, by what `getpeercert()` returns."""
-        return self._tls.allows(certificate)
 
 
 def _stamps(tls: TLS) -> list[tuple[int, int, int]]:
