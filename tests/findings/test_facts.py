@@ -61,7 +61,7 @@ def test_facts_of_an_account() -> None:
         "Overage so far": "1.25 USD",
         "Subscription": "renews",
         "SSH keys": "2",
-        "API tokens": "2, 1 Full Access",
+        "API tokens": "2, 1 with full access",
         "Token in use": "read only, expires",
         "Repo list": "agrees with BorgBase's own count and last bill",
     }

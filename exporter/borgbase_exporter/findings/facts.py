@@ -92,14 +92,15 @@ def of_account(account: AccountReport, at: float) -> Iterator[Fact]:
         yield Fact("Plan", f"{plan.name}{included}{maximum}")
     if paid.accrued_overage_usd:
         yield Fact("Overage so far", f"{paid.accrued_overage_usd:.2f} USD")
-    if (words := problems.subscription(paid, at))[0]:
-        yield Fact("Subscription", *words)
+    if (subscription := problems.subscription(paid, at))[0]:
+        yield Fact("Subscription", *subscription)
     if account.ssh_keys:
         yield Fact("SSH keys", f"{account.ssh_keys.length:,}")
     if account.api_tokens:
         tokens = account.api_tokens.tokens
-        mighty = sum(token.permission == "full_access" for token in tokens)
-        yield Fact("API tokens", f"{len(tokens):,}" + (f", {mighty} Full Access" if mighty else ""))
+        full = sum(token.permission == "full_access" for token in tokens)
+        words = f", {full} with full access" if full else ""
+        yield Fact("API tokens", f"{len(tokens):,}{words}")
     token, unknown = account.token, "expiry unknown" if account.token.origin else None
     ends = (token.expires or 0) >= at
     expiry = unknown if token.expires is None else "expires" if ends else "expired"
