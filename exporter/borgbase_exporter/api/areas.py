@@ -172,9 +172,7 @@ class _Me(Node):
     )
 
 
-class Overage(Node):
-    """What was billed by the end of a day."""
-
+class _Overage(Node):
     graphql = "OverageType"
     date: date
     billed_usage: Size | None = field(default=None, name="usedGb")
@@ -183,7 +181,7 @@ class Overage(Node):
 
 class _Account(Root):
     me: _Me
-    overage_list: list[Overage] | None = None
+    overage_list: list[_Overage] | None = None
     accrued_overage_usd: Number | None = field(default=None, name="accruedOverage")
 
 
