@@ -80,18 +80,15 @@ def test_the_right_password_is_admitted(auth: BasicAuth) -> None:
     "header",
     [
         "",
-        "Basic",
         "Basic !!!",
         "Basic " + base64.b64encode(b"no colon").decode(),
         "Bearer " + base64.b64encode(b"anna:apple").decode(),
         basic("anna", ""),
         basic("anna", "Apple"),
-        basic("", "apple"),
         basic("bob", "apple"),
         basic("mallory", "apple"),
         basic("anna", "apple\0"),
         basic("anna", "a" * 73),
-        basic("anna", "a" * 5000),
     ],
 )
 def test_anything_else_is_not(auth: BasicAuth, header: str) -> None:
@@ -130,15 +127,19 @@ def test_an_unchanged_hash_keeps_its_admission(checks: Checks) -> None:
     assert b"apple" not in checks.passwords[:-1]
 
 
-def flooded(auth: BasicAuth, checks: Checks, after: Callable[[], list[asyncio.Task[bool | None]]]
-            ) -> tuple[list[bool | None], list[bool | None]]:  # fmt: skip
+def flooded(
+    auth: BasicAuth,
+    checks: Checks,
+    after: Callable[[], list[asyncio.Task[bool | None]]],
+    gone: Callable[[], bool] = lambda: False,
+) -> tuple[list[bool | None], list[bool | None]]:
     """Hold up the checks while a client guesses; return the verdicts on it and on the others."""
 
     async def ask() -> tuple[list[bool | None], list[bool | None]]:
         checks.go.clear()
         checks.begun.clear()
         guesses = [
-            asyncio.create_task(asked(auth, basic("anna", f"guess {number}")))
+            asyncio.create_task(asked(auth, basic("anna", f"guess {number}"), gone=gone))
             for number in range(500)
         ]
         await asyncio.to_thread(checks.begun.wait, PATIENCE)
@@ -197,21 +198,11 @@ def test_many_clients_together_are_bounded_but_keep_nobody_out(
 def test_who_has_gone_is_not_checked(auth: BasicAuth, checks: Checks) -> None:
     gone = threading.Event()
 
-    async def ask() -> list[bool | None]:
-        checks.go.clear()
-        checks.begun.clear()
-        tasks = [
-            asyncio.create_task(asked(auth, basic("anna", f"guess {n}"), gone=gone.is_set))
-            for n in range(1 + MAX_CHECKS_PER_CLIENT)
-        ]
-        await asyncio.to_thread(checks.begun.wait, PATIENCE)
+    def leave() -> list[asyncio.Task[bool | None]]:
         gone.set()
-        tasks.append(asyncio.create_task(asked(auth, basic("anna", "apple"))))
-        await asyncio.sleep(0)
-        checks.go.set()
-        return await asyncio.gather(*tasks)
+        return [asyncio.create_task(asked(auth, basic("anna", "apple")))]
 
-    assert asyncio.run(ask())[-1] is True
+    assert flooded(auth, checks, leave, gone.is_set)[1] == [True]
     assert len(checks.passwords) == 2
 
 
