@@ -68,8 +68,7 @@ class Rendered:
 
     plain: tuple[bytes, ...]
     gzipped: tuple[bytes, ...]
-    policy: str
-    """Its Content-Security-Policy."""
+    policy: str  # for Content-Security-Policy
     revision: int
     made: float
     """When it was ready, by the monotonic clock."""
@@ -162,8 +161,8 @@ class StatusPage:
         )
         # In chunks: one string of many megabytes would keep others from the interpreter for long.
         plain = tuple(iter(lambda: "".join(islice(pieces, CHUNK)).encode(), b""))
-        compressor = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
-        gzipped = b"".join([*map(compressor.compress, plain), compressor.flush()])
+        packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+        gzipped = b"".join([*map(packer.compress, plain), packer.flush()])
         took, made = time.thread_time() - begun, self._monotonic()
         return Rendered(plain, (gzipped,), policy, view.revision, made, took)
 
@@ -177,8 +176,8 @@ class StatusPage:
         pairs.sort(key=lambda pair: (rank(pair[1]), pair[0].name))
         for place, (account, repo) in enumerate(pairs):
             trend = self._usage.path(account.name, repo.id) if place < MANY else ""
-            bad = problems.get((account.name, repo.id), ())
-            yield account.name, repo, facts.of_repo(repo, found.at), bad, trend
+            of_repo, bad = facts.of_repo(repo, found.at), problems[account.name, repo.id]
+            yield account.name, repo, of_repo, bad, trend
 
 
 @functools.cache
