@@ -232,7 +232,7 @@ def rules() -> Iterator[dict[str, Any]]:
 
 def seconds(duration: str) -> int:
     """Read a Prometheus duration of one unit."""
-    return int(duration[:-1]) * {"m": MINUTE, "h": HOUR, "d": DAY}[duration[-1]]
+    return int(duration[:-1]) * {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}[duration[-1]]
 
 
 def hold(alert: str) -> int:
