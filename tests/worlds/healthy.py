@@ -44,10 +44,10 @@ HEALTHY: dict[str, World] = {
     "polled every 30m": World(days=2, **POLLED_30M),
     "polled every hour": World(days=2, **POLLED_1H),
     "an entry unreadable in every fifth list": World(
-        accounts=(Account(repos=flickering()),), days=6
+        accounts=(Account(repos=flickering()),), days=4
     ),
     "an entry unreadable in every fifth list, polled every hour": World(
-        accounts=(Account(repos=flickering()),), days=6, **POLLED_1H
+        accounts=(Account(repos=flickering()),), days=4, **POLLED_1H
     ),
     "errors beside the data in every fifth answer, polled every 30m": World(
         accounts=(Account(whole=lambda t: not now_and_then(0.2)(t)),), days=4, **POLLED_30M
@@ -71,7 +71,7 @@ HEALTHY: dict[str, World] = {
     ),
     "99% in one answer, polled every hour": World(
         accounts=(
-            Account(repos=(Repo(usage=until(DAY, 50 * GB, until(90_000, 198 * GB, 50 * GB))),)),
+            Account(repos=(Repo(usage=until(DAY, 50 * GB, until(90_000, 79 * GB, 50 * GB)), quota=80 * GB),)),
         ),
         days=2,
         **POLLED_1H,
@@ -84,11 +84,11 @@ HEALTHY: dict[str, World] = {
     "a weekly full dump, pruned after some hours": World(
         accounts=(
             Account(
-                repos=(Repo(usage=lambda t: (210 if t % (7 * DAY) < 6 * HOUR else 100) * GB,
+                repos=(Repo(usage=lambda t: (190 if t % (7 * DAY) < 6 * HOUR else 100) * GB,
                             quota=400 * GB),),
             ),
         ),
-        days=16,
+        days=15,
     ),
     "a weekly full dump that stays": World(
         accounts=(
@@ -97,7 +97,7 @@ HEALTHY: dict[str, World] = {
                 included=1000 * GB,
             ),
         ),
-        days=16,
+        days=15,
     ),
     "the first upload to an old repo": World(
         accounts=(
@@ -146,12 +146,12 @@ HEALTHY: dict[str, World] = {
         usage=until(DAY, 100 * GB, until(DAY + 12 * HOUR, 60 * GB, 100 * GB))
     ),
     "a small repo pruned to a fifth": one_repo(usage=until(DAY, 5 * GB, GB)),
-    "pruned every day": one_repo(usage=lambda t: (100 + 12 * (t % DAY) / DAY) * GB, days=6),
+    "pruned every day": one_repo(usage=lambda t: (100 + 12 * (t % DAY) / DAY) * GB, days=4),
     "append-only, growing": one_repo(
         usage=lambda t: (50 + t / DAY) * GB, append_only=1, compaction=0
     ),
     "append-only, compacted by BorgBase every other day": one_repo(
-        usage=lambda t: (100 - 30 * (t // (2 * DAY) % 2)) * GB, append_only=1, days=6
+        usage=lambda t: (100 - 30 * (t // (2 * DAY) % 2)) * GB, append_only=1, days=4
     ),
     "append-only since it was cleaned up": one_repo(
         usage=until(DAY, 100 * GB, 60 * GB), append_only=until(DAY + HOUR, 0, 1), compaction=0
@@ -164,12 +164,12 @@ HEALTHY: dict[str, World] = {
         tokens=TOKENS
         | {
             ("3", "old", "full_access"): -30 * DAY,
-            ("4", "script", "read_only"): until(DAY, 15 * DAY, None),
+            ("4", "script", "read_only"): until(DAY, 16 * DAY, None),
             ("5", "script", "read_only"): until(DAY, None, 300 * DAY),
         }
     ),
     "a backup one hour late every day": one_repo(
-        limit=DAY, written=lambda t: t // (25 * HOUR) * 25 * HOUR, days=6
+        limit=DAY, written=lambda t: t // (25 * HOUR) * 25 * HOUR, days=4
     ),
     "a laptop without a limit that is off for long": one_repo(limit=None, written=-40 * DAY),
     "no quota, no limit, no plan": account(
@@ -179,8 +179,10 @@ HEALTHY: dict[str, World] = {
         usage=168 * GB, quota_enabled=until(DAY, 1, 0)
     ),
     "a repo reached by a password, not by keys": one_repo(keys=None),
-    "a key taken off and put back": one_repo(keys=until(DAY, 2, until(DAY + HOUR, 1, 2))),
+    "a key taken off and put back": one_repo(
+        keys=until(2.5 * DAY, 2, until(2.6 * DAY, 1, 2)), days=4
+    ),
     "growing by 3% a day, far from its quota": one_repo(
-        usage=lambda t: 50 * 1.03 ** (t // DAY) * GB, days=6
+        usage=lambda t: 50 * 1.03 ** (t // DAY) * GB, days=4
     ),
 }

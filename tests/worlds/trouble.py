@@ -107,12 +107,12 @@ TROUBLE: dict[str, World] = {
     "overdue, while every fifth list lacks the repo": told(
         {"mail RepoBackupOverdue": BEGINS, "pager RepoBackupOverdue": BEGINS},
         partial(repo(written=-DAY)),
-        days=8,
+        days=6,
     ),
     "overdue, while every fifth list lacks the repo, polled every hour": told(
         {"mail RepoBackupOverdue": BEGINS, "pager RepoBackupOverdue": BEGINS},
         partial(repo(written=-DAY)),
-        days=8,
+        days=6,
         **POLLED_1H,
     ),
     "overdue, its last write unknown from then on": told(
@@ -210,8 +210,17 @@ TROUBLE: dict[str, World] = {
         {"mail RepoShrunk": ENDS}, repo(usage=until(DAY, 100 * GB, 25 * GB)), days=4
     ),
     "a fifth deleted every day": told(
-        {"mail RepoShrunk": BEGINS}, repo(usage=lambda t: 180 * 0.8 ** (t // DAY) * GB), since=0,
-        within=5 * DAY, days=8,
+        {"mail RepoShrunk": BEGINS}, repo(usage=lambda t: 150 * 0.8 ** (t // DAY) * GB), since=0,
+        within=5 * DAY, days=6,
+    ),
+    "a weekly full dump pruned to less than half: no news in the second week": told(
+        {"mail RepoShrunk": ENDS},
+        repo(
+            usage=lambda t: (210 if t % (7 * DAY) < 6 * HOUR else 100) * GB, quota=400 * GB
+        ),
+        since=0,
+        within=8 * HOUR,
+        days=9,
     ),
     "a key with full access added": told(
         {"mail RepoKeyAdded": ENDS}, repo(keys=until(DAY, 1, 2)), days=4
@@ -279,7 +288,9 @@ TROUBLE: dict[str, World] = {
             "mail RepoBackupOverdue": BEGINS,
             "mail APIUnreachable": ENDS,
         },
-        failing("connect", DAY, 2 * DAY + 6 * HOUR, two(**FULL, written=-2 * DAY)),
+        failing(
+            "connect", DAY, 2 * DAY + 6 * HOUR, two(**FULL, limit=72 * HOUR, written=-70 * HOUR)
+        ),
         since=0,
     ),
     "a token refused, polled every hour": told(
