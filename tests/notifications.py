@@ -38,25 +38,25 @@ def messages(alarms: Sequence[Alarm], until: float) -> list[Message]:
     """Return all messages up to a moment, in their order."""
     groups: dict[tuple[str, ...], tuple[dict[str, Any], list[Alarm]]] = {}
     for alarm in alarms:
-        route = _route(alarm.labels)
-        key = (route["receiver"], *(alarm.labels.get(name, "") for name in route["group_by"]))
-        groups.setdefault(key, (route, []))[1].append(alarm)
+        way = route(alarm.labels)
+        key = (way["receiver"], *(alarm.labels.get(name, "") for name in way["group_by"]))
+        groups.setdefault(key, (way, []))[1].append(alarm)
     sent = [
         message
-        for route, members in groups.values()
-        if route["receiver"] != "nobody"
-        for message in _sent(route, members, alarms, until)
+        for way, members in groups.values()
+        if way["receiver"] != "nobody"
+        for message in _sent(way, members, alarms, until)
     ]
     return sorted(sent, key=lambda message: message.time)
 
 
-def _route(labels: Labels, route: dict[str, Any] | None = None) -> dict[str, Any]:
+def route(labels: Labels, under: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the route that labels take, with the settings that it inherits."""
-    route = route or CONFIG["route"]
-    for child in route.get("routes", ()):
+    under = under or CONFIG["route"]
+    for child in under.get("routes", ()):
         if matches(labels, child["matchers"]):
-            return _route(labels, {**route, "routes": (), **child})
-    return route
+            return route(labels, {**under, "routes": (), **child})
+    return under
 
 
 def matches(labels: Labels, matchers: Iterable[str]) -> bool:
@@ -70,7 +70,7 @@ def matches(labels: Labels, matchers: Iterable[str]) -> bool:
     return True
 
 
-def _muted(alarm: Alarm, alarms: Iterable[Alarm], now: float) -> bool:
+def muted(alarm: Alarm, alarms: Iterable[Alarm], now: float) -> bool:
     """Return whether another alarm that fires now inhibits this one."""
     return any(
         other is not alarm
@@ -84,7 +84,7 @@ def _muted(alarm: Alarm, alarms: Iterable[Alarm], now: float) -> bool:
 
 
 def _sent(
-    route: dict[str, Any], members: Sequence[Alarm], alarms: Sequence[Alarm], until: float
+    way: dict[str, Any], members: Sequence[Alarm], alarms: Sequence[Alarm], until: float
 ) -> Iterator[Message]:
     waiting = sorted(members, key=lambda alarm: alarm.begin)
     present: list[Alarm] = []
@@ -92,12 +92,12 @@ def _sent(
     now = 0.0
     while waiting or present:
         if not present:
-            now = max(now, waiting[0].begin) + seconds(route["group_wait"])
+            now = max(now, waiting[0].begin) + seconds(way["group_wait"])
         if now > until:
             return
         while waiting and waiting[0].begin <= now:
             present.append(waiting.pop(0))
-        heard = [alarm for alarm in present if not _muted(alarm, alarms, now)]
+        heard = [alarm for alarm in present if not muted(alarm, alarms, now)]
         begins = [a for a in heard if now < a.end and _key(a) not in told]
         ends = [a for a in heard if a.end <= now and _key(a) in told]
         told |= {_key(alarm): alarm for alarm in begins}
@@ -105,9 +105,9 @@ def _sent(
             del told[_key(alarm)]
         if begins or ends:
             texts = (tuple(alarm.labels for alarm in some) for some in (begins, ends))
-            yield Message(now, route["receiver"], members[0].name, *texts)
+            yield Message(now, way["receiver"], members[0].name, *texts)
         present = [alarm for alarm in present if now < alarm.end]
-        now += seconds(route["group_interval"])
+        now += seconds(way["group_interval"])
 
 
 def _key(alarm: Alarm) -> int:

@@ -171,7 +171,7 @@ ALERTS = [
         stories={
             title: Story(
                 change=change,
-                at={HOUR: names, 7 * HOUR: names},
+                at={HOUR: "BorgBaseExporterAbsent", 7 * HOUR: names},
                 ever="BorgBaseExporterAbsent",
                 end=7 * HOUR,
             )
