@@ -86,7 +86,7 @@ ALERTS = [
                     USAGE: until(3 * HOUR, 910 * GB, until(6 * HOUR, 860 * GB, 840 * GB)),
                     MAXIMUM: 1000 * GB,
                 },
-                at={6 * HOUR: "BorgBasePlanAlmostFull", 7 * HOUR: ""},
+                at={6 * HOUR - 5 * MINUTE: "BorgBasePlanAlmostFull", 7 * HOUR: ""},
                 ever="BorgBasePlanAlmostFull",
                 end=7 * HOUR,
             ),

@@ -198,7 +198,7 @@ ALERTS = [
             "token file deleted": Firing(
                 change=without_acme(0 * HOUR + 3 * MINUTE),
                 since=18 * MINUTE,
-                description="Account acme disappeared from job borgbase 27m 0s ago, while others "
+                description="Account acme disappeared from job borgbase 30m 0s ago, while others "
                 "are still there. Its backups go on, but no alert on them can begin or end. Put its "
                 "token file back, or start the exporter that polled it.",
                 lenient=True,

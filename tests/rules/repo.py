@@ -325,7 +325,7 @@ ALERTS = [
         stories={
             "below 85% again, not below 80%: it goes on; then it ends": Story(
                 change={USAGE: until(3 * HOUR, 86 * GB, until(6 * HOUR, 81 * GB, 79 * GB))},
-                at={6 * HOUR: "BorgBaseRepoQuotaAlmostFull", 7 * HOUR: ""},
+                at={6 * HOUR - 5 * MINUTE: "BorgBaseRepoQuotaAlmostFull", 7 * HOUR: ""},
                 ever="BorgBaseRepoQuotaAlmostFull",
                 end=7 * HOUR,
             ),
@@ -355,7 +355,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseRepoQuotaFillingUp",
-        summary="A BorgBase repo will have used up its quota within two weeks.",
+        summary="A BorgBase repo will have used up its quota within a month.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
@@ -456,18 +456,18 @@ ALERTS = [
         fires={
             "deleted": Firing(
                 change=gone(12 * MINUTE),
-                since=24 * MINUTE,
+                since=33 * MINUTE,
                 severities=("critical",),
                 lenient=True,
                 description=vanished("mail server", "00:09:00"),
             ),
             "renamed, then deleted": Firing(
                 change=renamed(12 * MINUTE, {}, end=30 * MINUTE),
-                since=42 * MINUTE,
+                since=51 * MINUTE,
                 severities=("critical",),
                 lenient=True,
                 labels={"repo": "renamed"},
-                description=vanished("renamed", "00:18:00"),
+                description=vanished("renamed", "00:27:00"),
             ),
         },
         silent={
@@ -476,17 +476,12 @@ ALERTS = [
             "missing from a list that is incomplete": Story(
                 change=lambda before: changed(gone(HOUR)(before), {REPOS: until(HOUR, 1)})
             ),
-            "missing while the account is not up": Story(
-                change=lambda before: changed(
-                    gone(HOUR)(before), {"borgbase_up": until(HOUR, 1, 0)}
-                ),
-                ever="BorgBaseAPIUnreachable",
-            ),
             "the account was removed on purpose": Story(
                 change=lambda before: {
                     key: until(HOUR, old) if ("account", "acme") in key.labels else old
                     for key, old in before.items()
-                }
+                },
+                ever="BorgBaseAccountAbsent",
             ),
             "the exporter restarted while the API was down": Story(
                 change=lambda before: changed(
@@ -510,6 +505,29 @@ ALERTS = [
             ),
         },
         stories={
+            "every other list incomplete from then on": Story(
+                change=lambda before: changed(
+                    gone(HOUR)(before),
+                    {REPOS: until(HOUR, 1, lambda t: 0 if t // (15 * MINUTE) % 2 else None)},
+                ),
+                at=dict.fromkeys(range(2 * HOUR, 8 * HOUR, 5 * MINUTE), "BorgBaseRepoVanished"),
+                ever="BorgBaseRepoVanished",
+                end=8 * HOUR,
+            ),
+            "deleted during an outage of three days": Story(
+                change=lambda before: changed(
+                    gone(HOUR)(before),
+                    {
+                        "borgbase_up": until(HOUR, 1, until(73 * HOUR, 0, 1)),
+                        REPOS: until(HOUR, 1, until(73 * HOUR, None, 0)),
+                    },
+                ),
+                at={73 * HOUR: "BorgBaseAPIUnreachable", 76 * HOUR: "BorgBaseRepoVanished"}
+                | {73 * HOUR + 2 * DAY + 4 * HOUR: ""},
+                ever="BorgBaseAPIUnreachable BorgBaseRepoVanished",
+                end=73 * HOUR + 2 * DAY + 4 * HOUR,
+                step=HOUR,
+            ),
             "deleted on purpose: ends by itself after two days": Story(
                 change=gone(2 * HOUR),
                 at={DAY: "BorgBaseRepoVanished", 2 * DAY + 4 * HOUR: ""},
@@ -521,7 +539,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseRepoShrunk",
-        summary="A BorgBase repo has lost more than half of its size within two days.",
+        summary="A BorgBase repo has lost more than half of its size.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
