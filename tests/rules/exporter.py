@@ -417,7 +417,7 @@ ALERTS = [
                 end=9 * HOUR,
             ),
             "every other time": Story(
-                change={"borgbase_account_repos": lambda t: 1 if t // (2 * HOUR) % 2 else None},
+                change={"borgbase_account_repos": lambda t: None if t // (2 * HOUR) % 2 else 1},
                 end=12 * HOUR,
             ),
             "the API is down": Story(

@@ -361,11 +361,11 @@ ALERTS = [
         fires={
             "a daily staircase": Firing(
                 change={USAGE: staircase(45, 2)},
-                since=14 * DAY,
+                since=13 * DAY,
                 step=8 * HOUR,
                 outlives_restart=False,  # longer than the steps of this case
-                keeps=3 * DAY,
-                description=filling("12d 12h 0m 0s"),
+                keeps=DAY,
+                description=filling("13d 12h 0m 0s"),
             ),
         },
         silent={
@@ -386,7 +386,10 @@ ALERTS = [
                 step=8 * HOUR,
             ),
             "a one-off jump": Story(
-                change={USAGE: until(16 * DAY, 64 * GB, 82 * GB)}, end=32 * DAY, step=8 * HOUR
+                change={USAGE: until(16 * DAY, 64 * GB, 82 * GB)},
+                ever="BorgBaseRepoGrowthAnomaly",
+                end=32 * DAY,
+                step=8 * HOUR,
             ),
             "a weekly prune of all that came in": Story(
                 change={USAGE: staircase(70, 2, prune=14)}, end=22 * DAY, step=8 * HOUR
@@ -400,9 +403,9 @@ ALERTS = [
             "a weekly prune of a part of it: fires, and does not flap": Story(
                 change={USAGE: staircase(55, 2, prune=3.5)},
                 at={
-                    16 * DAY: "",
+                    9 * DAY: "",
                     **dict.fromkeys(
-                        range(17 * DAY, 19 * DAY, 8 * HOUR), "BorgBaseRepoQuotaFillingUp"
+                        range(13 * DAY, 19 * DAY, 8 * HOUR), "BorgBaseRepoQuotaFillingUp"
                     ),
                 },
                 ever="BorgBaseRepoQuotaFillingUp",
@@ -434,9 +437,9 @@ ALERTS = [
                 change=lambda before: renamed(15 * DAY, {})(
                     changed(before, {USAGE: staircase(45, 2)})
                 ),
-                at={16 * DAY - 8 * HOUR: "", 16 * DAY: "BorgBaseRepoQuotaFillingUp"},
+                at={17 * DAY: "BorgBaseRepoQuotaFillingUp"},
                 ever="BorgBaseRepoQuotaFillingUp",
-                end=16 * DAY,
+                end=17 * DAY,
                 step=8 * HOUR,
             ),
             "above its quota and growing": Story(
