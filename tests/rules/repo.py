@@ -216,13 +216,6 @@ ALERTS = [
                 end=6 * DAY,
                 step=15 * MINUTE,
             ),
-            "late once: ends with the backup, and stays so": Story(
-                change={LAST_MODIFIED: until(2 * DAY, -HOUR, lambda t: t - t % DAY)},
-                at={2 * DAY: "", **dict.fromkeys(range(2 * DAY + HOUR, 5 * DAY, HOUR), "")},
-                ever="BorgBaseRepoBackupOverdue",
-                end=5 * DAY,
-                step=15 * MINUTE,
-            ),
             "twice its limit exactly: not critical": Story(
                 change={LAST_MODIFIED: ago(2 * DAY)},
                 at={3 * HOUR: "BorgBaseRepoBackupOverdue"},
@@ -335,16 +328,6 @@ ALERTS = [
                 ever="BorgBaseRepoQuotaAlmostFull",
                 end=9 * DAY + 4 * HOUR,
                 step=4 * HOUR,
-            ),
-            "missing from an incomplete list for a day: it goes on": Story(
-                change=lambda before: changed(
-                    gone(6 * HOUR, 30 * HOUR)(changed(before, {USAGE: 90 * GB})),
-                    {REPOS: until(6 * HOUR, 1, until(30 * HOUR, None, 1))},
-                ),
-                at=dict.fromkeys(range(3 * HOUR, 12 * HOUR, HOUR), "BorgBaseRepoQuotaAlmostFull"),
-                ever="BorgBaseRepoQuotaAlmostFull BorgBaseListIncomplete",
-                end=36 * HOUR,
-                step=15 * MINUTE,
             ),
             "critical only above its own threshold": Story(
                 change={USAGE: 95 * GB},
@@ -508,29 +491,6 @@ ALERTS = [
             ),
         },
         stories={
-            "every other list incomplete from then on": Story(
-                change=lambda before: changed(
-                    gone(HOUR)(before),
-                    {REPOS: until(HOUR, 1, lambda t: 0 if t // (15 * MINUTE) % 2 else None)},
-                ),
-                at=dict.fromkeys(range(2 * HOUR, 8 * HOUR, 5 * MINUTE), "BorgBaseRepoVanished"),
-                ever="BorgBaseRepoVanished",
-                end=8 * HOUR,
-            ),
-            "deleted during an outage of three days": Story(
-                change=lambda before: changed(
-                    gone(HOUR)(before),
-                    {
-                        "borgbase_up": until(HOUR, 1, until(73 * HOUR, 0, 1)),
-                        REPOS: until(HOUR, 1, until(73 * HOUR, None, 0)),
-                    },
-                ),
-                at={73 * HOUR: "BorgBaseAPIUnreachable", 76 * HOUR: "BorgBaseRepoVanished"}
-                | {73 * HOUR + 2 * DAY + 4 * HOUR: ""},
-                ever="BorgBaseAPIUnreachable BorgBaseRepoVanished",
-                end=73 * HOUR + 2 * DAY + 4 * HOUR,
-                step=HOUR,
-            ),
             "deleted on purpose: ends by itself after two days": Story(
                 change=gone(2 * HOUR),
                 at={DAY: "BorgBaseRepoVanished", 2 * DAY + 4 * HOUR: ""},
@@ -612,28 +572,6 @@ ALERTS = [
                 along="BorgBaseRepoShrunk BorgBaseRepoShrunk",
                 description=tampered("0B", "renamed"),
             ),
-        },
-        stories={
-            f"{title} switched first": Story(
-                change={
-                    USAGE: until(4 * DAY, 50 * GB, 40 * GB),
-                    APPEND_ONLY: 1,
-                    COMPACTION: 0,
-                    **first,
-                },
-                at={4 * DAY + 3 * HOUR: f"BorgBaseAppendOnlyRepoShrunk {along}"},
-                ever=f"BorgBaseAppendOnlyRepoShrunk {along}",
-                end=4 * DAY + 3 * HOUR,
-                step=HOUR,
-            )
-            for title, first, along in (
-                ("compaction", {COMPACTION: until(3 * DAY, 0, 1)}, ""),
-                (
-                    "append-only",
-                    {APPEND_ONLY: until(3 * DAY, 1, 0)},
-                    "BorgBaseRepoAppendOnlyDisabled",
-                ),
-            )
         },
         silent={
             "at 98%": Story(
