@@ -119,18 +119,18 @@ ALERTS = [
             "in less than 14 days": Firing(
                 change={END: 14 * DAY + 12 * MINUTE},
                 since=15 * MINUTE,
-                description=subscription("ends in 13d 22h 57m 0s"),
+                description=subscription("ends in 13d 22h 45m 0s"),
             ),
             "whether it renews itself is unknown": Firing(
                 change={END: 14 * DAY + 12 * MINUTE, AUTO_RENEW: None},
                 since=15 * MINUTE,
-                description=subscription("ends in 13d 22h 57m 0s"),
+                description=subscription("ends in 13d 22h 45m 0s"),
             ),
             "in less than 3 days, critical": Firing(
                 change={END: 3 * DAY},
                 since=3 * MINUTE,
                 severities=BOTH,
-                description=subscription("ends in 2d 22h 57m 0s"),
+                description=subscription("ends in 2d 22h 45m 0s"),
             ),
             "already past": Firing(
                 change={END: -2 * DAY}, severities=BOTH, description=subscription("has ended")
@@ -145,7 +145,7 @@ ALERTS = [
                 since=15 * MINUTE,
                 severities=("info",),
                 summary="The BorgBase subscription is about to renew itself.",
-                description=renewal("renews itself in 13d 22h 57m 0s"),
+                description=renewal("renews itself in 13d 22h 45m 0s"),
             ),
             "should have renewed itself today": Firing(
                 change={END: -HOUR, AUTO_RENEW: 1},
