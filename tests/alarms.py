@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STEP = 240
 """Seconds between two evaluations: what is recorded stays visible for five minutes."""
 RESOLUTION = "10m"
-"""How often what the rules keep is sampled: half as often as in the rules, which saves time."""
+"""How often what the rules keep is sampled."""
 POINTS = 10_000
 """Prometheus answers with up to 11,000 points of a series."""
 PATIENCE = 60.0
