@@ -88,11 +88,6 @@ def in_outage(change: Mapping[str, Value]) -> Change:
     return lambda before: changed(outage(HOUR, 6 * HOUR)(before), change)
 
 
-def nightly(period: int) -> Curve:
-    """Return the last write of a backup that ends once in each period."""
-    return lambda t: t // period * period
-
-
 def staircase(start: float, step: float, prune: float = 0) -> Callable[[int], float]:
     """Return a usage in GB that grows by a step each day and falls by a prune each week."""
     return lambda t: (start + step * (t // DAY) - prune * (t // (7 * DAY))) * GB
@@ -193,9 +188,6 @@ ALERTS = [
             "no limit set": Story(change={LAST_MODIFIED: -30 * DAY, LIMIT: None}),
             "a limit of 0": Story(change={LAST_MODIFIED: -30 * DAY, LIMIT: 0}),
             "last write unknown": Story(change={LAST_MODIFIED: None}),
-            "an hour late every day": Story(
-                change={LAST_MODIFIED: nightly(25 * HOUR)}, end=4 * DAY, step=15 * MINUTE
-            ),
             "limit taken away": Story(
                 change={
                     LAST_MODIFIED: lambda t: t - 23 * HOUR,
@@ -207,15 +199,6 @@ ALERTS = [
             ),
         },
         stories={
-            "late for three hours every day: is one trouble from the second day on": Story(
-                change={LAST_MODIFIED: nightly(27 * HOUR)},
-                at=dict.fromkeys(
-                    range(53 * HOUR + 15 * MINUTE, 6 * DAY, HOUR), "BorgBaseRepoBackupOverdue"
-                ),
-                ever="BorgBaseRepoBackupOverdue",
-                end=6 * DAY,
-                step=15 * MINUTE,
-            ),
             "twice its limit exactly: not critical": Story(
                 change={LAST_MODIFIED: ago(2 * DAY)},
                 at={3 * HOUR: "BorgBaseRepoBackupOverdue"},
