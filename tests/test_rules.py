@@ -29,7 +29,7 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "False positives", "
 def run(*command: str | Path) -> str:
     environment = os.environ | {"GOGC": "400"}  # it is memory that promtool may take, not time
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, env=environment
+        command, check=False, capture_output=True, text=True, timeout=300, env=environment
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
