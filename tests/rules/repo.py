@@ -254,13 +254,13 @@ ALERTS = [
             ),
             "its last write, known before": Firing(
                 change={LAST_MODIFIED: until(12 * MINUTE, 0), LIMIT: None},
-                since=12 * MINUTE,
+                since=4 * HOUR + 12 * MINUTE,
                 labels={"data": "last write"},
                 description=missing("last write"),
             ),
             "its usage": Firing(
                 change={USAGE: until(12 * MINUTE, 50 * GB)},
-                since=12 * MINUTE,
+                since=4 * HOUR + 12 * MINUTE,
                 labels={"data": "usage"},
                 description=missing("usage"),
             ),
@@ -585,6 +585,7 @@ ALERTS = [
                 since=9 * DAY,
                 step=4 * HOUR,
                 outlives_restart=False,  # shorter than the steps of this case
+                cure={USAGE: before * GB, QUOTA: None},
                 description=f"Repo mail server (account acme) holds {more} more than ever in the "
                 "eight days before. Encrypted files do not deduplicate: unless somebody added that "
                 "much data, look for ransomware on the machine before old archives are pruned.",
@@ -609,8 +610,8 @@ ALERTS = [
         },
         stories={
             "ends a day after the jump": Story(
-                change={USAGE: until(9 * DAY, 50 * GB, 75 * GB)},
-                at={10 * DAY: "BorgBaseRepoGrowthAnomaly", 10 * DAY + 8 * HOUR: ""},
+                change={USAGE: until(9 * DAY, 50 * GB, 75 * GB), QUOTA: None},
+                at={10 * DAY - 4 * HOUR: "BorgBaseRepoGrowthAnomaly", 10 * DAY + 8 * HOUR: ""},
                 ever="BorgBaseRepoGrowthAnomaly",
                 end=11 * DAY,
                 step=4 * HOUR,
