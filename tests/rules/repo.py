@@ -187,7 +187,9 @@ ALERTS = [
             "limit exactly reached": Story(change={LAST_MODIFIED: ago(DAY)}),
             "no limit set": Story(change={LAST_MODIFIED: -30 * DAY, LIMIT: None}),
             "a limit of 0": Story(change={LAST_MODIFIED: -30 * DAY, LIMIT: 0}),
-            "last write unknown": Story(change={LAST_MODIFIED: None}),
+            "last write unknown": Story(
+                change={LAST_MODIFIED: None}, ever="BorgBaseRepoDataMissing"
+            ),
             "limit taken away": Story(
                 change={
                     LAST_MODIFIED: lambda t: t - 23 * HOUR,
@@ -221,7 +223,7 @@ ALERTS = [
         silent={
             "younger": Story(change={CREATED: ago(3 * DAY), LAST_MODIFIED: None, USAGE: 0}),
             "it has data: its last write is unknown, not never": Story(
-                change={LAST_MODIFIED: None}
+                change={LAST_MODIFIED: None}, ever="BorgBaseRepoDataMissing"
             ),
             "written to long ago": Story(change={LAST_MODIFIED: -90 * DAY, LIMIT: None}),
             "its last write was known six days ago": Story(
