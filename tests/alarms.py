@@ -1,8 +1,9 @@
 """Which alerts fire over weeks of samples, by the shipped rules and a real Prometheus.
 
-The rules are evaluated by range queries over a data folder: the recording rules level by level, what
-they record being added to the folder, then the alerts. What is sampled for eight days is not written
-but inserted where it is used, as a subquery. Only `for` and `keep_firing_for` are counted here.
+The rules are evaluated by range queries over a data folder: the recording rules level by level,
+what they record being added to the folder, then the alerts. What is sampled for eight days is not
+written but inserted where it is used, as a subquery. Only `for` and `keep_firing_for` are counted
+here.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def alarms(data: Path, start: float, end: float) -> list[Alarm]:
             for name, series in _all(ask, level):
                 for labels, points in series:
                     _write(lines, name, labels, points)
-    alerts = {rule["alert"] + rule["labels"]["severity"]: rule for rule in rules() if "alert" in rule}
+    alerts = {
+        rule["alert"] + rule["labels"]["severity"]: rule for rule in rules() if "alert" in rule
+    }
     found = []
     with serve(data, start, end) as ask:
         for key, series in _all(ask, {key: inserted(rule["expr"]) for key, rule in alerts.items()}):
@@ -79,7 +82,9 @@ def _all(ask: Ask, expressions: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
 
 def inserted(expression: str) -> str:
     """Return an expression with the sampled series replaced by what they are samples of."""
-    sampled = {rule["record"]: rule["expr"] for rule in rules() if "sampled" in rule.get("record", "")}
+    sampled = {
+        rule["record"]: rule["expr"] for rule in rules() if "sampled" in rule.get("record", "")
+    }
     names = "|".join(map(re.escape, sorted(sampled, key=len, reverse=True)))
 
     def insert(found: re.Match[str]) -> str:
@@ -96,7 +101,8 @@ def inserted(expression: str) -> str:
 
 
 def _levels() -> Iterator[dict[str, str]]:
-    """Yield the other recording rules in an order such that each reads only what is there by then."""
+    """Yield the other recording rules in an order such that each reads only what is there by "
+    "then."""
     pending = {
         rule["record"]: inserted(rule["expr"])
         for rule in rules()

@@ -1,8 +1,8 @@
 """Which messages Alertmanager sends for alarms, by the shipped routes and inhibitions.
 
 A model of its dispatcher: a group is looked at `group_wait` after its first alert and every
-`group_interval` from then on; a message is due when an alert is new in it or has ended. That the real
-Alertmanager routes and inhibits in this way is tested in test_inhibition.
+`group_interval` from then on; a message is due when an alert is new in it or has ended. That the
+real Alertmanager routes and inhibits in this way is tested in test_inhibition.
 """
 
 from __future__ import annotations

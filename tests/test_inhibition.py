@@ -20,7 +20,9 @@ RULES = yaml.safe_load(CONFIG.read_text())["inhibit_rules"]
 PATIENCE = 20.0  # seconds
 
 Labels = dict[str, str]
-SEVERITY, EXPORTER, FILLING, TAMPERED, TOKEN, DRIFT = range(6)  # the inhibition rules, in their order
+SEVERITY, EXPORTER, FILLING, TAMPERED, TOKEN, DRIFT = range(
+    6
+)  # the inhibition rules, in their order
 
 
 class Case(NamedTuple):

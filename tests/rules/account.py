@@ -15,7 +15,8 @@ BOTH = ("warning", "critical")
 
 def plan(used: str) -> str:
     return (
-        f"Account acme uses {used} of what its plan allows at most. At 100% BorgBase refuses writes, "
+        f"Account acme uses {used} of what its plan allows at most. At 100% BorgBase refuses "
+        f"writes, "
         "and all its backups fail. Prune and compact the largest repos, or take a larger plan."
     )
 
@@ -52,7 +53,8 @@ ALERTS = [
                 change={USAGE: 226 * GB},
                 severities=("info",),
                 summary="The BorgBase plan's included space is almost used up.",
-                description="Account acme uses 90% of what its plan includes. Backups are safe: the "
+                description="Account acme uses 90% of what its plan includes. Backups are safe: "
+                "the "
                 "plan has no maximum, and what goes beyond is billed. To pay less, prune and "
                 "compact, or compare plans.",
             ),

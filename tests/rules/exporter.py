@@ -73,14 +73,17 @@ def without_acme(begin: int) -> Change:
 
 def absent(job: str) -> str:
     return (
-        f"Prometheus gets no metrics from borgbase-exporter{job}. Backups go on, but nothing watches "
-        "its accounts: no alert on them can begin or end. Start the exporter, or correct the scrape."
+        f"Prometheus gets no metrics from borgbase-exporter{job}. Backups go on, but nothing "
+        f"watches "
+        "its accounts: no alert on them can begin or end. Start the exporter, or correct the "
+        "scrape."
     )
 
 
 def incomplete(collector: str) -> str:
     return (
-        f"In account acme the list of the collector {collector} has had unreadable entries for hours. "
+        f"In account acme the list of the collector {collector} has had unreadable entries for "
+        f"hours. "
         "What they stand for is unwatched, and for repos a deletion goes unnoticed. Run the "
         "exporter's check to see which are missing, then upgrade the exporter or ask BorgBase's "
         "support."
@@ -89,7 +92,8 @@ def incomplete(collector: str) -> str:
 
 def expiring(token: str, when: str) -> str:
     return (
-        f"{token} of account acme {when}; what uses it stops working then. Create a new one and put "
+        f"{token} of account acme {when}; what uses it stops working then. Create a new one and "
+        f"put "
         "it where this one is used (an exporter that runs from the systemd unit needs a restart), "
         "or delete it if nobody uses it."
     )
@@ -155,7 +159,7 @@ ALERTS = [
                 outlives_restart=False,
             ),
             "no exporter ever": Firing(
-                change=lambda before: {},
+                change=lambda _: {},
                 severities=BOTH,
                 description=absent(""),
                 outlives_restart=False,
@@ -199,7 +203,8 @@ ALERTS = [
                 change=without_acme(0 * HOUR + 3 * MINUTE),
                 since=18 * MINUTE,
                 description="Account acme disappeared from job borgbase 30m 0s ago, while others "
-                "are still there. Its backups go on, but no alert on them can begin or end. Put its "
+                "are still there. Its backups go on, but no alert on them can begin or end. Put "
+                "its "
                 "token file back, or start the exporter that polled it.",
                 lenient=True,
                 outlives_restart=False,
@@ -239,7 +244,8 @@ ALERTS = [
                 },
                 since=12 * MINUTE,
                 severities=BOTH,
-                description="Account acme cannot be polled because of its token. Backups go on, but "
+                description="Account acme cannot be polled because of its token. Backups go on, "
+                "but "
                 "what happens to them is unknown. Create a read-only API token at BorgBase and put "
                 "it in the place of the old one; with the systemd unit, and with BORGBASE_TOKEN, "
                 "restart the exporter afterwards.",
@@ -307,13 +313,15 @@ ALERTS = [
                     ),
                 },
                 since=12 * MINUTE,
-                description="Polls of account acme fail, and not because of its token. Backups may go "
+                description="Polls of account acme fail, and not because of its token. Backups "
+                "may go "
                 "on; alerts on them stay as they were. Look at BorgBase's status page, then at the "
                 "reason in the exporter's log: DNS, proxy, firewall.",
             ),
             "never up, without a single counted failure": Firing(
                 change={"borgbase_up": 0},
-                description="Polls of account acme fail, and not because of its token. Backups may go "
+                description="Polls of account acme fail, and not because of its token. Backups "
+                "may go "
                 "on; alerts on them stay as they were. Look at BorgBase's status page, then at the "
                 "reason in the exporter's log: DNS, proxy, firewall.",
             ),

@@ -110,7 +110,8 @@ def never(age: str) -> str:
 
 def missing(data: str) -> str:
     return (
-        f"The API no longer reports the {data} of repo mail server (account acme): alerts made of it "
+        f"The API no longer reports the {data} of repo mail server (account acme): alerts made "
+        f"of it "
         "stay as they were, and new ones cannot begin. See by hand that its backups still arrive, "
         "then ask BorgBase's support."
     )
@@ -118,14 +119,16 @@ def missing(data: str) -> str:
 
 def quota(used: str) -> str:
     return (
-        f"Repo mail server (account acme) uses {used} of its quota. At 100% BorgBase refuses writes, "
+        f"Repo mail server (account acme) uses {used} of its quota. At 100% BorgBase refuses "
+        f"writes, "
         "and its backups fail. Prune and compact it, or raise the quota."
     )
 
 
 def filling(left: str) -> str:
     return (
-        f"Repo mail server (account acme) reaches its quota in {left} if it goes on growing as in the "
+        f"Repo mail server (account acme) reaches its quota in {left} if it goes on growing as "
+        f"in the "
         "last week. Nothing fails yet. See that pruning runs and what grows, or raise the quota in "
         "time."
     )
@@ -142,14 +145,16 @@ def vanished(repo: str, seen: str) -> str:
 
 def shrunk(size: str, repo: str = "mail server") -> str:
     return (
-        f"Repo {repo} (account acme) is down to {size}, less than half of what it held. If that was "
+        f"Repo {repo} (account acme) is down to {size}, less than half of what it held. If that "
+        f"was "
         "no prune, archives were lost: stop the repo's pruning, then look at its newest archives."
     )
 
 
 def emptied(size: str) -> str:
     return (
-        f"Repo mail server (account acme) is down to {size}, less than a tenth of what it held in the "
+        f"Repo mail server (account acme) is down to {size}, less than a tenth of what it held "
+        f"in the "
         "last two days. Nearly all its backups are gone. If nobody did this on purpose, assume an "
         "intruder: delete API tokens and keys with full access, and save what is left."
     )
@@ -158,7 +163,8 @@ def emptied(size: str) -> str:
 def tampered(size: str, repo: str = "mail server") -> str:
     return (
         f"Repo {repo} (account acme) is or was append-only and not compacted, yet it is down to "
-        f"{size}, below 98% of what it held in the last two days. Unless you know who deleted what, "
+        f"{size}, below 98% of what it held in the last two days. Unless you know who deleted "
+        f"what, "
         "assume an intruder: delete API tokens and keys with full access, and look at its archives "
         "from a clean machine."
     )

@@ -1,9 +1,9 @@
 """Worlds: what happens to accounts over days, and what Prometheus sees of it.
 
 All that an account and its repos are is a function of the seconds since the world's start, or a
-constant. An exporter polls it as ours does: at the interval, up to 10 % early or late, and sooner after
-a failure; what it last read is exposed for six hours. Each world has a job name of its own, so that all
-of them fit into one Prometheus.
+constant. An exporter polls it as ours does: at the interval, up to 10 % early or late, and sooner
+after a failure; what it last read is exposed for six hours. Each world has a job name of its own,
+so that all of them fit into one Prometheus.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from tests.rules import DAY, GB, HOUR, MINUTE, Curve, Value, ago, curve, until
+from tests.rules import DAY, GB, HOUR, MINUTE, ago, curve, until
 
 __all__ = ["DAY", "GB", "HOUR", "MINUTE", "Account", "Repo", "World", "ago", "curve", "until"]
 
@@ -156,7 +156,8 @@ class Account:
             facts['borgbase_account_api_tokens{permission="full_access"}'] = at(self.full_tokens, t)
             facts |= {
                 "borgbase_api_token_expiration_timestamp_seconds"
-                f'{{token_id="{key[0]}",token="{key[1]}",permission="{key[2]}"}}': START + at(end, t)
+                f'{{token_id="{key[0]}",token="{key[1]}",permission="{key[2]}"}}': START
+                + at(end, t)
                 for key, end in self.tokens.items()
                 if at(end, t) is not None
             }
@@ -243,7 +244,8 @@ class _Exporter:
         facts = {
             "borgbase_up": self._up,
             "borgbase_poll_interval_seconds": self._interval,
-            "borgbase_exporter_token_expiration_timestamp_seconds": START + at(self._account.own, t),
+            "borgbase_exporter_token_expiration_timestamp_seconds": START
+            + at(self._account.own, t),
             **{
                 f'borgbase_collector_success{{collector="{name}"}}': self._up
                 and int(name not in at(self._account.forbidden, t))

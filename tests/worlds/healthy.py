@@ -63,15 +63,17 @@ HEALTHY: dict[str, World] = {
         **POLLED_1H,
     ),
     "a usage of 0 in one answer, polled every hour": World(
-        accounts=(
-            Account(repos=(Repo(usage=until(DAY, 50 * GB, until(90_000, 0, 50 * GB))),)),
-        ),
+        accounts=(Account(repos=(Repo(usage=until(DAY, 50 * GB, until(90_000, 0, 50 * GB))),)),),
         days=2,
         **POLLED_1H,
     ),
     "99% in one answer, polled every hour": World(
         accounts=(
-            Account(repos=(Repo(usage=until(DAY, 50 * GB, until(90_000, 79 * GB, 50 * GB)), quota=80 * GB),)),
+            Account(
+                repos=(
+                    Repo(usage=until(DAY, 50 * GB, until(90_000, 79 * GB, 50 * GB)), quota=80 * GB),
+                )
+            ),
         ),
         days=2,
         **POLLED_1H,
@@ -84,8 +86,12 @@ HEALTHY: dict[str, World] = {
     "a weekly full dump, pruned after some hours": World(
         accounts=(
             Account(
-                repos=(Repo(usage=lambda t: (190 if t % (7 * DAY) < 6 * HOUR else 100) * GB,
-                            quota=400 * GB),),
+                repos=(
+                    Repo(
+                        usage=lambda t: (190 if t % (7 * DAY) < 6 * HOUR else 100) * GB,
+                        quota=400 * GB,
+                    ),
+                ),
             ),
         ),
         days=15,
@@ -175,9 +181,7 @@ HEALTHY: dict[str, World] = {
     "no quota, no limit, no plan": account(
         repos=(Repo(quota_enabled=0, limit=None, usage=900 * GB),), included=None
     ),
-    "a quota switched off at 84%": one_repo(
-        usage=168 * GB, quota_enabled=until(DAY, 1, 0)
-    ),
+    "a quota switched off at 84%": one_repo(usage=168 * GB, quota_enabled=until(DAY, 1, 0)),
     "a repo reached by a password, not by keys": one_repo(keys=None),
     "a key taken off and put back": one_repo(
         keys=until(2.5 * DAY, 2, until(2.6 * DAY, 1, 2)), days=4

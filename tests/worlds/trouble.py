@@ -30,7 +30,9 @@ def told(
     **settings: float,
 ) -> World:
     """Return a world in trouble since a moment, of which is to be told within some time."""
-    named = {f"{key.partition(' ')[0]} BorgBase{key.partition(' ')[2]}": n for key, n in sent.items()}
+    named = {
+        f"{key.partition(' ')[0]} BorgBase{key.partition(' ')[2]}": n for key, n in sent.items()
+    }
     return World(accounts=accounts, sent=named, since=since, within=within, days=days, **settings)
 
 
@@ -42,7 +44,9 @@ def two(**facts: object) -> Account:
     return Account(repos=among_two(**facts))
 
 
-def failing(reason: str, begin: float, end: float = 1000 * DAY, account: Account | None = None) -> Account:
+def failing(
+    reason: str, begin: float, end: float = 1000 * DAY, account: Account | None = None
+) -> Account:
     return replace(account or Account(), fails=until(begin, None, until(end, reason)))
 
 
@@ -60,9 +64,7 @@ APPEND_ONLY = {"append_only": 1, "compaction": 0, "usage": until(2 * DAY, 50 * G
 
 TROUBLE: dict[str, World] = {
     # Repos that vanish.
-    "vanished": told(
-        {"pager RepoVanished": ENDS}, two(**GONE), within=HOUR, days=4, **POLLED_15M
-    ),
+    "vanished": told({"pager RepoVanished": ENDS}, two(**GONE), within=HOUR, days=4, **POLLED_15M),
     "vanished, polled every hour": told({"pager RepoVanished": BEGINS}, two(**GONE), **POLLED_1H),
     "vanished, and then every fifth list is incomplete": told(
         {"pager RepoVanished": ENDS}, partial(two(**GONE)), days=4
@@ -141,7 +143,8 @@ TROUBLE: dict[str, World] = {
     ),
     # Quota and plan.
     "a quota crossed, then pruned": told(
-        {"mail RepoQuotaAlmostFull": ENDS}, repo(usage=until(DAY, 150 * GB, until(2 * DAY, 174 * GB, 150 * GB)))
+        {"mail RepoQuotaAlmostFull": ENDS},
+        repo(usage=until(DAY, 150 * GB, until(2 * DAY, 174 * GB, 150 * GB))),
     ),
     "usage that hovers at 85%": told(
         {"mail RepoQuotaAlmostFull": BEGINS},
@@ -157,7 +160,10 @@ TROUBLE: dict[str, World] = {
     ),
     "a plan with a maximum, hovering at 90%": told(
         {"mail PlanAlmostFull": BEGINS},
-        replace(repo(usage=lambda t: (0.91 if t % DAY < 12 * HOUR else 0.89) * 100 * GB), maximum=100 * GB),
+        replace(
+            repo(usage=lambda t: (0.91 if t % DAY < 12 * HOUR else 0.89) * 100 * GB),
+            maximum=100 * GB,
+        ),
         since=0,
         days=6,
     ),
@@ -179,7 +185,10 @@ TROUBLE: dict[str, World] = {
     ),
     # Intruders and mishaps.
     "an append-only repo wiped": told(
-        {"pager AppendOnlyRepoShrunk": BEGINS}, repo(**APPEND_ONLY), since=2 * DAY, within=90 * MINUTE
+        {"pager AppendOnlyRepoShrunk": BEGINS},
+        repo(**APPEND_ONLY),
+        since=2 * DAY,
+        within=90 * MINUTE,
     ),
     "compaction switched on, then wiped": told(
         {"pager AppendOnlyRepoShrunk": BEGINS},
@@ -210,14 +219,15 @@ TROUBLE: dict[str, World] = {
         {"mail RepoShrunk": ENDS}, repo(usage=until(DAY, 100 * GB, 25 * GB)), days=4
     ),
     "a fifth deleted every day": told(
-        {"mail RepoShrunk": BEGINS}, repo(usage=lambda t: 150 * 0.8 ** (t // DAY) * GB), since=0,
-        within=5 * DAY, days=6,
+        {"mail RepoShrunk": BEGINS},
+        repo(usage=lambda t: 150 * 0.8 ** (t // DAY) * GB),
+        since=0,
+        within=5 * DAY,
+        days=6,
     ),
     "a weekly full dump pruned to less than half: no news in the second week": told(
         {"mail RepoShrunk": ENDS},
-        repo(
-            usage=lambda t: (210 if t % (7 * DAY) < 6 * HOUR else 100) * GB, quota=400 * GB
-        ),
+        repo(usage=lambda t: (210 if t % (7 * DAY) < 6 * HOUR else 100) * GB, quota=400 * GB),
         since=0,
         within=8 * HOUR,
         days=9,
@@ -311,9 +321,11 @@ TROUBLE: dict[str, World] = {
             "mail TokenInvalid": BEGINS,
             "pager TokenInvalid": BEGINS,
         },
-        failing("auth", DAY, account=Account(
-            own=DAY, tokens=TOKENS | {("1", "exporter", "read_only"): DAY}
-        )),
+        failing(
+            "auth",
+            DAY,
+            account=Account(own=DAY, tokens=TOKENS | {("1", "exporter", "read_only"): DAY}),
+        ),
         since=0,
     ),
     "one entry unreadable for good": told(
