@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from tests.rules import DAY, GB, HOUR, MINUTE, ago, curve, until
+from tests.rules import DAY, GB, HOUR, MINUTE
 
-__all__ = ["DAY", "GB", "HOUR", "MINUTE", "Account", "Repo", "World", "ago", "curve", "until"]
+__all__ = ["DAY", "GB", "HOUR", "MINUTE", "Account", "Repo", "World"]
 
 START = 1_700_006_400
 """A midnight (UTC)."""
@@ -26,6 +26,11 @@ Fact = Any
 
 def at(fact: Fact, t: float) -> Any:
     return fact(t) if callable(fact) else fact
+
+
+def until(end: float, first: Fact, then: Fact = None) -> Fact:
+    """Return one fact before `end`, and another from then on."""
+    return lambda t: at(first, t) if t < end else at(then, t)
 
 
 def during(*spans: tuple[float, float]) -> Callable[[float], bool]:

@@ -1,5 +1,7 @@
 """Worlds in which nobody is to be told anything."""
 
+from typing import Any
+
 from tests.worlds import (
     DAY,
     GB,
@@ -14,23 +16,23 @@ from tests.worlds import (
     until,
 )
 
-POLLED_15M, POLLED_30M, POLLED_1H = (
-    {"interval": minutes * MINUTE, "scrape": scrape * MINUTE}
-    for minutes, scrape in ((15, 1), (30, 2), (60, 2))
-)
+Settings = dict[str, Any]
+POLLED_15M: Settings = {"interval": 15 * MINUTE, "scrape": MINUTE}
+POLLED_30M: Settings = {"interval": 30 * MINUTE, "scrape": 2 * MINUTE}
+POLLED_1H: Settings = {"interval": HOUR, "scrape": 2 * MINUTE}
 
 
-def one_repo(days: float = 3, **facts: object) -> World:
-    return World(accounts=(Account(repos=(Repo(**facts),)),), days=days)  # type: ignore[arg-type]
+def one_repo(days: float = 3, **facts: Any) -> World:
+    return World(accounts=(Account(repos=(Repo(**facts),)),), days=days)
 
 
-def account(days: float = 3, **facts: object) -> World:
-    return World(accounts=(Account(**facts),), days=days)  # type: ignore[arg-type]
+def account(days: float = 3, **facts: Any) -> World:
+    return World(accounts=(Account(**facts),), days=days)
 
 
-def among_two(**facts: object) -> tuple[Repo, ...]:
+def among_two(**facts: Any) -> tuple[Repo, ...]:
     """Return the repos of an account of two, the second with facts of its own."""
-    return Repo(name="laptop", id="z9"), Repo(**facts)  # type: ignore[arg-type]
+    return Repo(name="laptop", id="z9"), Repo(**facts)
 
 
 def flickering(share: float = 0.2) -> tuple[Repo, ...]:

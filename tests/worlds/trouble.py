@@ -1,6 +1,7 @@
 """Worlds in trouble, and what is to be sent of it: how often it begins and ends, by receiver."""
 
 from dataclasses import replace
+from typing import Any
 
 from tests.worlds import (
     DAY,
@@ -27,7 +28,7 @@ def told(
     since: float = DAY,
     within: float = 3 * HOUR,
     days: float = 3,
-    **settings: float,
+    **settings: Any,
 ) -> World:
     """Return a world in trouble since a moment, of which is to be told within some time."""
     named = {
@@ -36,11 +37,11 @@ def told(
     return World(accounts=accounts, sent=named, since=since, within=within, days=days, **settings)
 
 
-def repo(**facts: object) -> Account:
-    return Account(repos=(Repo(**facts),))  # type: ignore[arg-type]
+def repo(**facts: Any) -> Account:
+    return Account(repos=(Repo(**facts),))
 
 
-def two(**facts: object) -> Account:
+def two(**facts: Any) -> Account:
     return Account(repos=among_two(**facts))
 
 
@@ -58,9 +59,13 @@ def partial(account: Account, share: float = 0.2) -> Account:
     return replace(account, repos=(flickers, *others))
 
 
-GONE = {"there": until(DAY, True, False)}
-FULL = {"usage": 175 * GB}
-APPEND_ONLY = {"append_only": 1, "compaction": 0, "usage": until(2 * DAY, 50 * GB, 5 * GB)}
+GONE: dict[str, Any] = {"there": until(DAY, True, False)}
+FULL: dict[str, Any] = {"usage": 175 * GB}
+APPEND_ONLY: dict[str, Any] = {
+    "append_only": 1,
+    "compaction": 0,
+    "usage": until(2 * DAY, 50 * GB, 5 * GB),
+}
 
 TROUBLE: dict[str, World] = {
     # Repos that vanish.
