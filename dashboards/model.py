@@ -1,8 +1,10 @@
 """Grafana's classic dashboard model, as far as these dashboards need it.
 
 Plain dicts: the SDK for Python is released under version numbers that cannot be pinned sanely,
-and would save none of what stands here.
+and would save none of this.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +22,17 @@ WIDTH = 24
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#8e8e8e"
 """Well, good to know, a warning, critical; a mere fact; off or unknown."""
 
+UNKNOWN = "unknown"
+DAYS = "suffix: d"
+"""A unit: Grafana's own days become weeks from seven on."""
+
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL query; `step` is the least time between two of its points."""
+    """A PromQL query and the name of its series."""
 
     expr: str
     legend: str = ""
-    step: str = ""
 
 
 def steps(*bounds: float, colours: Sequence[str] = (GREEN, ORANGE, RED)) -> Json:
@@ -41,16 +46,32 @@ def steps(*bounds: float, colours: Sequence[str] = (GREEN, ORANGE, RED)) -> Json
 
 FACT = steps(colours=(BLUE,))
 ANY_IS_BAD = steps(1, colours=(GREEN, RED))
+ANY_IS_WARNING = steps(1, colours=(GREEN, ORANGE))
 ANY_IS_NEWS = steps(1, colours=(GREEN, YELLOW))
 
+Words = Mapping[int, tuple[str, str]]
 
-def names(texts: Mapping[int, tuple[str, str]]) -> list[Json]:
-    """Show values as words in colours."""
+
+def names(texts: Words, missing: str = UNKNOWN) -> list[Json]:
+    """Show values as words in colours, and a missing value as a grey word.
+
+    Grafana's `noValue` alone would have the colour of the lowest threshold, which is green.
+    """
+    special = {
+        match: {"text": missing, "color": GREY, "index": len(texts) + index}
+        for index, match in enumerate(("null+nan", "empty"))
+    }
+    made = [
+        {"type": "special", "options": {"match": match, "result": result}}
+        for match, result in special.items()
+    ]
+    if not texts:
+        return made
     options = {
         str(value): {"text": text, "color": colour, "index": index}
         for index, (value, (text, colour)) in enumerate(texts.items())
     }
-    return [{"type": "value", "options": options}]
+    return [{"type": "value", "options": options}, *made]
 
 
 YES_NO = names({0: ("no", GREY), 1: ("yes", GREEN)})
@@ -60,11 +81,6 @@ def override(name: str, **properties: Any) -> Json:
     """Set properties of the column or series of this name; `__` stands for a dot in theirs."""
     pairs = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
     return {"matcher": {"id": "byName", "options": name}, "properties": pairs}
-
-
-def override_like(pattern: str, **properties: Any) -> Json:
-    """Set properties of all columns or series whose names match."""
-    return override(pattern, **properties) | {"matcher": {"id": "byRegexp", "options": pattern}}
 
 
 def panel(  # noqa: PLR0913  # what a panel is made of
@@ -77,7 +93,6 @@ def panel(  # noqa: PLR0913  # what a panel is made of
     unit: str,
     empty: str,
     instant: bool = False,
-    table: bool = False,
     thresholds: Json = FACT,
     defaults: Json | None = None,
     overrides: Iterable[Json] = (),
@@ -90,15 +105,16 @@ def panel(  # noqa: PLR0913  # what a panel is made of
             "datasource": DATASOURCE,
             "editorMode": "code",
             "expr": query.expr,
-            "format": "table" if table else "time_series",
+            "format": "table" if kind == "table" else "time_series",
             "instant": instant,
-            "interval": query.step,
             "legendFormat": query.legend or "__auto",
             "range": not instant,
             "refId": ref,
         }
         for ref, query in zip(ascii_uppercase, queries, strict=False)
     ]
+    base = {"unit": unit, "noValue": empty, "thresholds": thresholds}
+    whole = {"decimals": 0} if unit == "percentunit" else {}
     return {
         "type": kind,
         "title": title,
@@ -107,12 +123,14 @@ def panel(  # noqa: PLR0913  # what a panel is made of
         "targets": targets,
         "gridPos": {"w": size[0], "h": size[1]},
         "fieldConfig": {
-            "defaults": {"unit": unit, "noValue": empty, "thresholds": thresholds}
-            | (defaults or {}),
+            "defaults": base | whole | (defaults or {}),
             "overrides": list(overrides),
         },
         "options": options or {},
     } | (more or {})
+
+
+LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 
 def stat(
@@ -120,38 +138,24 @@ def stat(
     description: str,
     expr: str,
     unit: str,
-    empty: str,
     thresholds: Json,
     *,
-    size: tuple[int, int] = (3, 4),
+    words: Words | None = None,
+    missing: str = UNKNOWN,
+    size: tuple[int, int] = (4, 3),
     **defaults: Any,
 ) -> Json:
-    """Make a panel that shows one number, coloured."""
+    """Make a tile of one number, coloured; `words` replace some values, `missing` none at all."""
     return panel(
         "stat", title, description, [Query(expr)],
-        size=size, unit=unit, empty=empty, instant=True, thresholds=thresholds, defaults=defaults,
+        size=size, unit=unit, empty=missing, instant=True, thresholds=thresholds,
+        defaults={"mappings": names(words or {}, missing)} | defaults,
         options={
             "colorMode": "value",
             "graphMode": "none",
             "justifyMode": "center",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "reduceOptions": LAST,
             "textMode": "value",
-        },
-    )  # fmt: skip
-
-
-def gauge(
-    title: str, description: str, expr: str, empty: str, thresholds: Json, *, most: float
-) -> Json:
-    """Make a panel that shows a share on a dial, which ends at `most`."""
-    return panel(
-        "gauge", title, description, [Query(expr)],
-        size=(4, 6), unit="percentunit", empty=empty, instant=True, thresholds=thresholds,
-        defaults={"min": 0, "max": most},
-        options={
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "showThresholdLabels": False,
-            "showThresholdMarkers": True,
         },
     )  # fmt: skip
 
@@ -165,7 +169,7 @@ def lines(
     empty: str,
     **more: Any,
 ) -> Json:
-    """Make a panel of lines over time, stepped: a value holds until the next poll."""
+    """Make a panel of lines over time, stepped (a value holds until the next poll), from zero."""
     custom = {
         "drawStyle": "line",
         "fillOpacity": 0,
@@ -174,7 +178,8 @@ def lines(
         "showPoints": "never",
         "spanNulls": False,
     }
-    defaults = {"color": {"mode": "palette-classic"}, "custom": custom | more.pop("custom", {})}
+    custom |= more.pop("custom", {})
+    defaults = {"color": {"mode": "palette-classic"}, "custom": custom, "min": 0}
     return panel(
         "timeseries", title, description, queries, size=size, unit=unit, empty=empty,
         defaults=defaults | more.pop("defaults", {}),
@@ -192,22 +197,36 @@ def fixed(colour: str) -> Json:
 
 
 DASHED = {"dash": [8, 6], "fill": "dash"}
+LIMIT = {"color": fixed(RED), "custom__lineStyle": DASHED}
+LEVEL = {"color": fixed(BLUE), "custom__fillOpacity": 15}
 BARS = {"drawStyle": "bars", "fillOpacity": 70, "lineWidth": 0}
 STACKED = {"fillOpacity": 40, "lineWidth": 1, "stacking": {"group": "A", "mode": "normal"}}
+LINEAR = {"lineInterpolation": "linear"}
 
 
 def bars(
-    title: str, description: str, query: Query, size: tuple[int, int], unit: str, empty: str
+    title: str,
+    description: str,
+    query: Query,
+    size: tuple[int, int],
+    unit: str,
+    missing: str,
+    *,
+    thresholds: Json = FACT,
+    words: Words | None = None,
+    **defaults: Any,
 ) -> Json:
     """Make a panel of bars, one for each series of now."""
     return panel(
         "bargauge", title, description, [query],
-        size=size, unit=unit, empty=empty, instant=True, defaults={"min": 0},
+        size=size, unit=unit, empty=missing, instant=True, thresholds=thresholds,
+        defaults={"min": 0, "mappings": names(words or {}, missing)} | defaults,
         options={
             "displayMode": "basic",
             "orientation": "horizontal",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "reduceOptions": LAST,
             "showUnfilled": True,
+            "text": {"titleSize": 13},
             "valueMode": "color",
         },
     )  # fmt: skip
@@ -221,7 +240,7 @@ def timeline(
     empty: str,
     states: list[Json],
 ) -> Json:
-    """Make a panel of states over time, one band for each series."""
+    """Make a panel of states over time, one band for each series, with the states' words in it."""
     return panel(
         "state-timeline", title, description, queries, size=size, unit="none", empty=empty,
         defaults={
@@ -233,70 +252,95 @@ def timeline(
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
             "mergeValues": True,
             "rowHeight": 0.8,
-            "showValue": "never",
+            "showValue": "auto",
             "tooltip": {"mode": "single", "sort": "none"},
         },
     )  # fmt: skip
 
 
+ROW_VALUE = ""
+"""The source of a column: the value of the query that makes the rows."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: a label, or the value of a query; how it looks is in `properties`."""
+    """A column of a table; how it looks is in `properties`."""
 
     title: str
     source: str | Query
     properties: Json
 
 
-def column(title: str, source: str | Query, **properties: Any) -> Column:
-    """Describe a column; `source` is a label or a query whose labels are columns, too."""
+def column(
+    title: str, source: str | Query, *, words: Words | None = None, **properties: Any
+) -> Column:
+    """Describe a column; `source` is a row's label, ROW_VALUE, or a query by the rows' keys."""
+    if words:
+        properties["mappings"] = names(words, "–")
+    if properties.get("unit") == "percentunit":
+        properties.setdefault("decimals", 0)
     return Column(title, source, properties)
 
 
 COLOURED_TEXT = {"type": "color-text"}
+EMPTY_CELL = {
+    "matcher": {"id": "byRegexp", "options": "/.*/"},
+    "properties": [{"id": "noValue", "value": "–"}, {"id": "mappings", "value": names({}, "–")}],
+}
+"""A panel's own noValue is for the whole panel, yet Grafana writes it into empty cells as well."""
 
 
 def table(
     title: str,
     description: str,
+    rows: str,
+    keys: Sequence[str],
     columns: Sequence[Column],
     size: tuple[int, int],
     empty: str,
     *,
     sort: str,
     descending: bool = True,
-    queries: Sequence[str] = (),
-    hidden: Sequence[str] = (),
+    pages: bool = False,
 ) -> Json:
-    """Make a table of now, a row for each set of labels; `queries` bring labels only."""
-    shown = [c.source for c in columns if isinstance(c.source, Query)]
-    asked = [*shown, *map(Query, queries)]
-    fields = ["Value"] if len(asked) == 1 else [f"Value #{ref}" for ref in ascii_uppercase]
-    values = dict(zip((query.expr for query in asked), fields, strict=False))
-    order = [values[c.source.expr] if isinstance(c.source, Query) else c.source for c in columns]
-    left_out = ["Time", *hidden, *(values[expr] for expr in queries)]
+    """Make a table of now: a row for each series of `rows`, which the labels `keys` tell apart.
+
+    Grafana's `merge` compares every row with every other as soon as one query is empty: seconds
+    for thousands of repos. So the queries are joined on one label made of the keys.
+    """
+    asked = [c.source.expr for c in columns if isinstance(c.source, Query)]
+    row = ", ".join(f'"{label}"' for label in ("row", "/", *keys))
+    queries = [f"label_join({rows}, {row})" if asked else rows]
+    queries += [f"max by (row) (label_join({expr}, {row}))" for expr in asked]
+    refs = [f"Value #{ref}" for ref in ascii_uppercase] if asked else ["Value"]
+    values = iter(refs[1:])
+    order = [
+        next(values) if isinstance(c.source, Query) else (c.source or refs[0]) for c in columns
+    ]
+    titles = dict(zip(order, (c.title for c in columns), strict=True))
+    join = {"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}
     return panel(
-        "table", title, description, asked,
-        size=size, unit="none", empty=empty, instant=True, table=True,
-        defaults={"custom": {"align": "auto", "filterable": True, "inspect": False}},
-        overrides=[override(c.title, **c.properties) for c in columns if c.properties],
+        "table", title, description, map(Query, queries),
+        size=size, unit="none", empty=empty, instant=True,
+        defaults={"custom": {"align": "auto", "filterable": pages, "inspect": False}},
+        overrides=[EMPTY_CELL, *(override(c.title, **c.properties) for c in columns if c.properties)],
         options={
             "cellHeight": "sm",
-            "footer": {"enablePagination": True, "show": False},
+            "enablePagination": pages,
+            "footer": {"enablePagination": pages, "show": False},
             "showHeader": True,
             "sortBy": [{"desc": descending, "displayName": sort}],
         },
         more={
             "transformations": [
-                {"id": "merge", "options": {}},
+                *([join] if asked else []),
+                {"id": "filterFieldsByName", "options": {"include": {"names": order}}},
                 {
                     "id": "organize",
                     "options": {
-                        "excludeByName": dict.fromkeys(left_out, True),
+                        "excludeByName": {},
                         "indexByName": {name: index for index, name in enumerate(order)},
-                        "renameByName": dict(
-                            zip(order, (c.title for c in columns), strict=True)
-                        ),
+                        "renameByName": titles,
                     },
                 },
             ]

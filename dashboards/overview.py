@@ -1,21 +1,28 @@
 """BorgBase / Overview: what needs a hand, then the trends."""
 
+from __future__ import annotations
+
 from dashboards import queries as q
 from dashboards.choices import ACCOUNTS, JOBS
 from dashboards.model import (
     ANY_IS_BAD,
-    BLUE,
+    ANY_IS_WARNING,
     COLOURED_TEXT,
-    DASHED,
+    DAYS,
     FACT,
     GREEN,
     GREY,
+    LEVEL,
+    LIMIT,
     ORANGE,
     RED,
+    ROW_VALUE,
     STACKED,
     YELLOW,
     Json,
     Query,
+    Words,
+    annotation,
     bars,
     column,
     dashboard,
@@ -34,236 +41,336 @@ RUNBOOKS = (
     "https://github.com/borgbase-exporter/borgbase-exporter/blob/main/docs/runbooks"
     "/${__data.fields.alertname:percentencode}.md"
 )
-REPO_PAGE = (
-    "/d/borgbase-repository?${datasource:queryparam}&${job:queryparam}"
+_SAME = "?${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
+_ACCOUNT_AND_REPO = (
     "&var-account=${__data.fields.account:percentencode}"
-    "&var-repo=${__data.fields.repo:percentencode}&${__url_time_range}"
+    "&var-repo=${__data.fields.repo:percentencode}"
 )
+REPO_PAGE = f"/d/borgbase-repository{_SAME}{_ACCOUNT_AND_REPO}"
+ALERT_PAGE = f"/d/${{__data.fields.page}}{_SAME}{_ACCOUNT_AND_REPO}"
 
-QUOTA = steps(0.85, 0.95)
-LATENESS = steps(1, 2)
-PLAN = steps(0.9, 0.97)
-DATA_AGE = steps(45 * 60, 2 * 3600)
-DAYS_LEFT = steps(3, 14, colours=(RED, ORANGE, GREEN))
-PRESSURE = steps(0.85, 1)
-TIME_LEFT = steps(-30 * q.DAY, 3 * q.DAY, 14 * q.DAY, colours=(GREY, RED, ORANGE, GREEN))
+QUOTA, PLAN, LATENESS = steps(*q.QUOTA), steps(*q.PLAN), steps(*q.LATENESS)
+PRESSURE = steps(q.QUOTA[0], 1)
+DATA_AGE = steps(2 * 3600, 6 * 3600)
+DAYS_LEFT = steps(3, q.EXPIRY_DAYS, colours=(RED, ORANGE, GREEN))
+EXPIRY = steps(-30, 3, q.EXPIRY_DAYS, colours=(GREY, RED, ORANGE, GREEN))
 """What ended long ago has been given up."""
 
 SEVERITIES = {3: ("critical", RED), 2: ("warning", ORANGE), 1: ("info", YELLOW)}
-FLAGS = names(
-    {
-        bits: (text, GREY)
-        for bits, text in enumerate(
-            (
-                "–",
-                "append-only",
-                "compaction",
-                "append-only, compaction",
-                "SFTP",
-                "append-only, SFTP",
-                "compaction, SFTP",
-                "append-only, compaction, SFTP",
-            )
+FLAGS: Words = {
+    bits: (
+        ", ".join(
+            name
+            for bit, name in ((1, "append-only"), (2, "compaction"), (4, "SFTP"))
+            if bits & bit
         )
-    }
-)
+        or "none",
+        GREY,
+    )
+    for bits in range(8)
+}
+UP: Words = {0: ("down", RED), 1: ("up", GREEN)}
+SIMULATED: Words = {0: ("BorgBase", GREEN), 1: ("SIMULATED", ORANGE)}
 FRESHNESS = names({0: ("in time", GREEN), 1: ("overdue", ORANGE), 2: ("long overdue", RED)})
 
+_SIMULATED = q.newest("borgbase_simulated", "account")
+SIMULATED_DATA = annotation(
+    "Simulated data", f"{_SIMULATED} == 1", ORANGE, "6h",
+    titleFormat="The account {{account}} is simulated: its data is invented.",
+)  # fmt: skip
 
-def _headline() -> list[Json]:
-    never = (
-        f"({q.of_repo('created_timestamp_seconds')} < time() - 3 * {q.DAY})"
-        f" unless {q.of_repo('last_modified_timestamp_seconds')}"
-    )
-    polled = q.newest("borgbase_last_success_timestamp_seconds", "account")
+
+def source() -> Json:
+    """Say whether the data is invented."""
+    up = q.newest("borgbase_up", "account")
+    return stat(
+        "Source of the data",
+        "SIMULATED: at least one of the accounts is that of --demo, and its data is invented.",
+        f"max({_SIMULATED} or 0 * {up})",
+        "none", FACT, words=SIMULATED,
+    )  # fmt: skip
+
+
+def down() -> Json:
+    """Count the accounts that cannot be polled."""
+    return stat(
+        "Accounts down",
+        "Accounts whose last poll of the repo list failed. What is shown of them is old, or gone.",
+        f"sum({q.newest('borgbase_up', 'account')} == bool 0)",
+        "none", ANY_IS_BAD,
+    )  # fmt: skip
+
+
+def scrapes_failing() -> Json:
+    """Count the exporters that do not answer."""
+    return stat(
+        "Scrapes failing",
+        "Exporters of the shown time that Prometheus still has as a target and cannot read.",
+        f"sum({q.scrapes()} == bool 0)",
+        "none", ANY_IS_BAD,
+    )  # fmt: skip
+
+
+def data_age() -> Json:
+    """Say how old the numbers are."""
+    return stat(
+        "Data age",
+        "Time since the last good poll; of several accounts, the longest. All numbers are as of"
+        " then.",
+        f"max(time() - {q.polled()})",
+        "s", DATA_AGE, decimals=1,
+    )  # fmt: skip
+
+
+def _trust() -> list[Json]:
+    alerts = f"count({q.firing('alertname, account, repo_id')}) or 0 * count({q.rules()})"
     return [
         stat(
-            "Alerts",
-            "BorgBase alerts that fire now, listed below. Needs the alert rules in Prometheus.",
-            f"count({q.firing('alertname, account, repo')})",
-            "none", "none", ANY_IS_BAD,
+            "Firing alerts",
+            "BorgBase alerts that fire now, listed below. Unknown while no rules write to this"
+            " data source.",
+            alerts, "none", ANY_IS_BAD, missing="no rules seen",
         ),
+        down(),
+        scrapes_failing(),
+        data_age(),
+        stat(
+            "Repos",
+            "Repos that the accounts list now.",
+            f"sum({q.of_account('repos')})",
+            "none", FACT,
+        ),
+        source(),
+    ]  # fmt: skip
+
+
+def _counts() -> list[Json]:
+    usage = q.of_repo("usage_bytes")
+    old = f"{q.never_written()} < time() - 3 * {q.DAY}"
+    overdue = q.otherwise(f"sum({q.lateness()} > bool {q.LATENESS[0]})", -1, usage)
+    full = q.otherwise(f"sum({q.used()} > bool {q.QUOTA[0]})", -1, usage)
+    plan = q.otherwise(f"max({q.plan_used()})", -1, q.of_account("usage_bytes"))
+    return [
         stat(
             "Overdue",
             "Repos without a write for longer than their inactivity limit at BorgBase.",
-            f"sum({q.lateness()} > bool 1)",
-            "none", "no limit set", ANY_IS_BAD,
+            overdue, "none", ANY_IS_BAD, words={-1: ("no limit set", GREY)},
         ),
         stat(
             "Never backed up",
             "Repos older than three days that were never written to.",
-            f"count({never}) or 0 * count({q.of_repo('created_timestamp_seconds')})",
-            "none", "no data", ANY_IS_BAD,
+            f"count({old}) or 0 * count({usage})",
+            "none", ANY_IS_BAD,
         ),
         stat(
-            "Over 85 % of quota",
-            "Repos that use more than 85 % of their quota.",
-            f"sum({q.used()} > bool 0.85)",
-            "none", "no quota set", steps(1, colours=(GREEN, ORANGE)),
+            f"Over {q.QUOTA[0] * 100:.0f} % of quota",
+            f"Repos that use more than {q.QUOTA[0] * 100:.0f} % of their quota.",
+            full, "none", ANY_IS_WARNING, words={-1: ("no quota set", GREY)},
         ),
         stat(
             "Plan used",
             "Usage as a share of what the plan allows: its maximum or, without one, what it"
             " includes. Of several accounts, the fullest.",
-            f"max({q.plan_used()})",
-            "percentunit", "no plan limit", PLAN,
+            plan, "percentunit", PLAN, words={-1: ("no plan limit", GREY)},
         ),
         stat(
             "Accrued overage",
             "What usage beyond the plan has cost in this billing period. It endangers nothing.",
             f"sum({q.of_account('accrued_overage_usd')})",
-            "currencyUSD", "not known", steps(0.01, colours=(GREEN, YELLOW)),
+            "currencyUSD", steps(0.01, colours=(GREEN, YELLOW)), decimals=2,
         ),
         stat(
-            "Data age",
-            "Time since the last good poll; of several accounts, the longest. All numbers here"
-            " are as of then.",
-            f"max(time() - {polled})",
-            "s", "no good poll yet", DATA_AGE,
-        ),
-        stat(
-            "Repos",
-            "Number of repos.",
-            f"sum({q.of_account('repos')})",
-            "none", "no data", FACT,
+            "Usage",
+            "Space that all repos take at BorgBase.",
+            f"sum({q.of_account('usage_bytes')})",
+            "decbytes", FACT,
         ),
     ]  # fmt: skip
 
 
-def _attention() -> list[Json]:
-    alerts = " or ".join(
-        f"{rank} * {q.firing('alertname, account, repo', severity)}"
-        for rank, (severity, _) in SEVERITIES.items()
+def _alerts() -> Json:
+    by = "alertname, account, repo_id, repo"
+    fire = " or ".join(
+        f"{rank} * {q.firing(by, severity)}" for rank, (severity, _) in SEVERITIES.items()
     )
-    renewed = q.of_account("auto_renew")
-    ends = q.of_account("subscription_end_timestamp_seconds")
-    token = q.newest("borgbase_api_token_expiration_timestamp_seconds", "account, token")
-    own = q.newest("borgbase_exporter_token_expiration_timestamp_seconds", "account")
-    expiries = " or ".join(
-        (
-            _called("subscription", f"{ends} unless {renewed} == 1"),
-            _called("subscription (renews itself)", f"{ends} and {renewed} == 1"),
-            f'label_replace({token}, "what", "token $1", "token", "(.*)")',
-            _called("the exporter's own token", f"{own} unless on (account) {token}"),
-        )
-    )
-    # What ended long ago or runs on for years is nobody's worry.
-    expiries = f"max by (account, what) ({expiries})"
-    near = f"({expiries} < time() + 400 * {q.DAY} > time() - 30 * {q.DAY})"
-    return [
-        table(
-            "Firing alerts",
-            "BorgBase alerts that fire now. An alert leads to its runbook, a repo to its page.",
-            [
-                column(
-                    "Severity", Query(alerts),
-                    mappings=names(SEVERITIES), custom__cellOptions=COLOURED_TEXT, custom__width=90,
-                ),
-                column("Alert", "alertname", links=link("Runbook", RUNBOOKS)),
-                column("Account", "account", custom__width=130),
-                column("Repo", "repo", links=link("Repo", REPO_PAGE)),
-            ],
-            (13, 9),
-            "Nothing fires, or the alert rules are not loaded.",
-            sort="Severity",
-        ),
-        table(
-            "Expiries",
-            "Subscriptions and API tokens that end within 400 days or ended within 30.",
-            [
-                column("Account", "account", custom__width=100),
-                column("What", "what"),
-                column(
-                    "Left", Query(f"{near} - time()"),
-                    unit="s", thresholds=TIME_LEFT, custom__cellOptions=COLOURED_TEXT,
-                    custom__width=110,
-                ),
-                column(
-                    "On", Query(f"{near} * 1000"), unit="dateTimeAsLocal", custom__width=140
-                ),
-            ],
-            (11, 9),
-            "Nothing expires within 400 days.",
-            sort="Left",
-            descending=False,
-        ),
-    ]  # fmt: skip
+    rows = f"max by ({by}) ({fire})"
+    for label, value, where in (
+        ("what", "exporter", ("account", "")),
+        ("what", "whole account", ("account", ".+")),
+        ("what", "$1", ("repo", "(.+)")),
+        ("page", "borgbase-exporter", ("", "")),
+        ("page", "borgbase-repository", ("repo", ".+")),
+    ):
+        rows = f'label_replace({rows}, "{label}", "{value}", "{where[0]}", "{where[1]}")'
+    return table(
+        "Firing alerts, worst first",
+        "BorgBase alerts that fire now. An alert leads to its runbook, what it is about to the"
+        " page of the repo or the exporter.",
+        rows,
+        ("alertname", "account", "repo_id"),
+        [
+            column(
+                "Severity", ROW_VALUE, words=SEVERITIES,
+                custom__cellOptions=COLOURED_TEXT, custom__width=90, custom__align="left",
+            ),
+            column("Alert", "alertname", links=link("Runbook", RUNBOOKS), custom__minWidth=220),
+            column("Account", "account", custom__width=130),
+            column("About", "what", links=link("Page", ALERT_PAGE)),
+        ],
+        (14, 11),
+        "No alert fires, or no rules write to this data source: see the tile above.",
+        sort="Severity",
+    )  # fmt: skip
 
 
-def _called(what: str, expr: str) -> str:
-    return f'label_replace({expr}, "what", "{what}", "", "")'
+def _expiries() -> Json:
+    return table(
+        "Expiries",
+        "Subscriptions and API tokens that end within 90 days or ended within 30.",
+        q.expiring(),
+        ("account", "what"),
+        [
+            column("Account", "account", custom__width=110),
+            column("What", "what", custom__minWidth=140),
+            column(
+                "Days left", Query(f"({q.expiring()} - time()) / {q.DAY}"),
+                decimals=0, thresholds=EXPIRY, custom__cellOptions=COLOURED_TEXT,
+                custom__width=90,
+            ),
+            column(
+                "On", Query(f"{q.expiring()} * 1000"), unit="time:YYYY-MM-DD", custom__width=105
+            ),
+        ],
+        (10, 11),
+        "Nothing that is known expires within 90 days.",
+        sort="Days left",
+        descending=False,
+    )  # fmt: skip
 
 
 def _repos() -> Json:
-    info = f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})"
     late = f'label_replace({q.lateness(or_created=True)}, "of", "limit", "", "")'
     full = f'label_replace({q.used()}, "of", "quota", "", "")'
     usage = q.of_repo("usage_bytes")
-    pressure = f"max by ({q.BY_REPO}) ({late} or {full} or 0 * {usage})"
+    pressure = f"max by ({q.BY_ID}) ({late} or {full} or 0 * {usage})"
     flags = " or ".join(
         f'label_replace({bit} * {q.of_repo(flag)}, "flag", "{flag}", "", "")'
         for bit, flag in ((1, "append_only"), (2, "compaction_enabled"), (4, "sftp_enabled"))
     )
-    flags = f"sum by ({q.BY_REPO}) ({flags})"
+    flags = f"sum by ({q.BY_ID}) ({flags})"
     written = q.of_repo("last_modified_timestamp_seconds")
-    share = {"custom__cellOptions": COLOURED_TEXT, "unit": "percentunit", "decimals": 0}
+    limit = q.of_repo("inactivity_limit_seconds")
     return table(
         "Repos, worst first",
         "Pressure is the worse of used / quota and time without a write / inactivity limit: 100 %"
-        " is full or due. Days left: until the quota is used up, by the growth of the last week."
-        " A repo's name leads to its page.",
+        " is full or due. Days left: until the quota is used up, by the growth of the last week;"
+        " none is shown without a quota, without growth, or in the first week. A repo's name"
+        " leads to its page.",
+        f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})",
+        ("account", "repo_id"),
         [
             column("Repo", "repo", links=link("Repo", REPO_PAGE), custom__minWidth=150),
             column("Account", "account", custom__width=110),
             column(
                 "Pressure", Query(pressure),
-                custom__width=110, max=2, min=0, thresholds=PRESSURE, unit="percentunit",
-                decimals=0, custom__cellOptions={"type": "gauge", "mode": "basic"},
+                custom__width=120, max=2, min=0, thresholds=PRESSURE, unit="percentunit",
+                custom__cellOptions={"type": "gauge", "mode": "basic"},
             ),
-            column("Usage", Query(usage), unit="decbytes", custom__width=95),
-            column("Quota", Query(q.of_repo("quota_bytes")), unit="decbytes", custom__width=95),
-            column("Used", Query(q.used()), thresholds=QUOTA, custom__width=75, **share),
+            column("Usage", Query(usage), unit="decbytes", custom__width=90),
+            column(
+                "Quota", Query(q.of_repo("quota_bytes")), unit="decbytes", custom__width=85
+            ),
+            column(
+                "Used", Query(q.used()), thresholds=QUOTA, custom__width=70, unit="percentunit",
+                custom__cellOptions=COLOURED_TEXT,
+            ),
             column(
                 "Days left", Query(q.days_left()),
-                custom__cellOptions=COLOURED_TEXT, custom__width=90, decimals=0, unit="none",
+                custom__cellOptions=COLOURED_TEXT, custom__width=85, decimals=0,
                 thresholds=DAYS_LEFT,
             ),
             column(
-                "Last write", Query(f"{written} * 1000"),
-                unit="dateTimeFromNow", custom__width=130,
+                "Last write", Query(f"{written} * 1000"), unit="dateTimeFromNow",
+                custom__width=120,
             ),
-            column(
-                "Limit", Query(q.of_repo("inactivity_limit_seconds")),
-                unit="s", decimals=0, custom__width=80,
-            ),
-            column("Flags", Query(flags), mappings=FLAGS, custom__width=210),
-            column("Region", "repo_region", custom__width=75),
+            column("Limit", Query(f"{limit} / {q.DAY}"), unit=DAYS, custom__width=65),
+            column("Flags", Query(flags), words=FLAGS, custom__width=190, custom__align="left"),
+            column("Region", "repo_region", custom__width=70),
             column("Version", "version", custom__width=100),
         ],
         (24, 13),
-        "No repos: the account has none, or no poll has succeeded within --poll.max-age.",
+        "No repos: the accounts list none, or their last good poll is older than --poll.max-age.",
         sort="Pressure",
-        queries=[info],
-        hidden=["repo_id"],
+        pages=True,
+    )  # fmt: skip
+
+
+def _accounts() -> Json:
+    active = q.of_account("subscription_active")
+    plan = q.newest("borgbase_account_plan_info", "account, plan")
+    every = f"{plan} or on (account) {q.newest('borgbase_up', 'account')}"
+    tokens = q.newest("borgbase_account_api_tokens", "account, permission")
+    size = {"unit": "decbytes", "custom__width": 85}
+    number = {"custom__width": 70}
+    return table(
+        "Accounts",
+        "What each account uses, and what its plan includes and allows. Billed is the usage of"
+        " the last bill.",
+        every,
+        ("account",),
+        [
+            column("Account", "account", custom__minWidth=110),
+            column(
+                "State", Query(q.newest("borgbase_up", "account")), words=UP,
+                custom__cellOptions=COLOURED_TEXT, custom__width=65,
+            ),
+            column(
+                "Data age", Query(f"time() - {q.polled()}"), unit="s", decimals=0,
+                thresholds=DATA_AGE, custom__cellOptions=COLOURED_TEXT, custom__width=90,
+            ),
+            column("Plan", "plan", custom__width=90),
+            column(
+                "Used", Query(q.plan_used()), thresholds=PLAN, unit="percentunit",
+                custom__cellOptions=COLOURED_TEXT, custom__width=65,
+            ),
+            column("Usage", Query(q.of_account("usage_bytes")), **size),
+            column("Included", Query(q.of_account("plan_included_bytes")), **size),
+            column("Maximum", Query(q.of_account("plan_max_bytes")), **size),
+            column("Billed", Query(q.of_account("billed_usage_bytes")), **size),
+            column("Excess", Query(q.of_account("billed_excess_bytes")), **size),
+            column("Repos", Query(q.of_account("repos")), **number),
+            column("of", Query(q.of_account("plan_max_repos")), **number),
+            column("Keys", Query(q.of_account("ssh_keys")), **number),
+            column("Tokens", Query(f"sum by (account) ({tokens})"), **number),
+            column(
+                "Subscription", Query(active),
+                words={0: ("inactive", ORANGE), 1: ("active", GREEN)},
+                custom__cellOptions=COLOURED_TEXT, custom__width=105,
+            ),
+        ],
+        (24, 6),
+        "No exporter was seen at the end of the shown time.",
+        sort="State",
+        descending=False,
     )  # fmt: skip
 
 
 def _trends() -> list[Json]:
     by_repo = q.of_repo("usage_bytes")
     # The largest as of the end of the shown range, so that they are the same ten all along.
-    usage_then = f"max by (account, repo_id) (borgbase_repo_usage_bytes{{{q.ACCOUNT}}} @ end())"
-    largest = f"topk(10, {usage_then})"
+    last = f"last_over_time(borgbase_repo_usage_bytes{{{q.ACCOUNT}}}[1d] @ end())"
+    largest = f"topk(10, max by ({q.BY_ID}) ({last}))"
     included, most = q.of_account("plan_included_bytes"), q.of_account("plan_max_bytes")
     total = q.of_account("usage_bytes")
     return [
         lines(
             "Usage by repo",
-            "The ten largest repos as of the end of the shown time, and all others together.",
+            "The ten largest repos as of the last day of the shown time, and all others together.",
             [
-                Query(f"{by_repo} and on (account, repo_id) {largest}", "{{repo}} ({{account}})"),
-                Query(f"sum({by_repo} unless on (account, repo_id) {largest})", "all others"),
+                Query(f"{by_repo} and on ({q.BY_ID}) {largest}", "{{repo}} ({{account}})"),
+                Query(f"sum({by_repo} unless on ({q.BY_ID}) {largest})", "all others"),
             ],
-            (12, 9), "decbytes", "no data",
+            (12, 10), "decbytes", "No usage is known in the shown time.",
             custom=STACKED, overrides=[override("all others", color=fixed(GREY))],
         ),
         lines(
@@ -277,12 +384,11 @@ def _trends() -> list[Json]:
                     f"sum({most}) and on () count({most}) == on () count({total})", "maximum"
                 ),
             ],
-            (12, 9), "decbytes", "no data",
-            defaults={"min": 0},
+            (12, 10), "decbytes", "No usage is known in the shown time.",
             overrides=[
-                override("used", color=fixed(BLUE), custom__fillOpacity=15),
-                override("included", color=fixed(YELLOW), custom__lineStyle=DASHED),
-                override("maximum", color=fixed(RED), custom__lineStyle=DASHED),
+                override("used", **LEVEL),
+                override("included", **(LIMIT | {"color": fixed(YELLOW)})),
+                override("maximum", **LIMIT),
             ],
         ),
     ]  # fmt: skip
@@ -290,27 +396,24 @@ def _trends() -> list[Json]:
 
 def _details() -> list[Json]:
     late = q.lateness()
-    state = f"({late} > bool 1) + ({late} > bool 2)"
-    worst = f"topk(20, max_over_time(({late})[$__range:6h] @ end()))"
+    state = " + ".join(f"({late} > bool {bound})" for bound in q.LATENESS)
+    by_id = q.lateness(by=q.BY_ID)
+    worst = f"topk(20, max_over_time(({by_id})[$__range:$__interval] @ end()))"
+    growing = f"topk(10, {q.named(q.growth())} > 0)"
     return [
         bars(
             "Growth per day, top 10",
-            "Bytes a day over the last week; empty in the first week of the exporter's life.",
-            Query(
-                f"sort_desc(topk(10, {q.named(q.growth())} > 0))", "{{repo}} ({{account}})"
-            ),
-            (9, 10), "decbytes", "Nothing grew, or there is no week of history yet.",
+            "Bytes a day over the last week; there is none in the exporter's first week.",
+            Query(f"sort_desc({growing})", "{{repo}} ({{account}})"),
+            (9, 10), "decbytes", "nothing grew, or no week of history yet",
         ),
         timeline(
             "Freshness",
             "Whether each repo was written to within its inactivity limit: the twenty that came"
             " closest to it, or passed it by the most, in the shown time.",
-            [
-                Query(
-                    f"{state} and on (account, repo_id, repo) {worst}", "{{repo}} ({{account}})"
-                )
-            ],
-            (15, 10), "no inactivity limit set", FRESHNESS,
+            [Query(f"{state} and on ({q.BY_ID}) {worst}", "{{repo}} ({{account}})")],
+            (15, 10), "No repo has an inactivity limit, or none is known in the shown time.",
+            FRESHNESS,
         ),
     ]  # fmt: skip
 
@@ -323,11 +426,14 @@ def overview() -> Json:
         "All BorgBase accounts and repos: what needs a hand, and where things are going.",
         [JOBS, ACCOUNTS],
         [
-            _headline(),
-            _attention(),
+            _trust(),
+            _counts(),
+            [_alerts(), _expiries()],
             [_repos()],
+            [_accounts()],
             "Trends",
             _trends(),
             _details(),
         ],
+        [SIMULATED_DATA],
     )

@@ -1,106 +1,135 @@
 """BorgBase / Repository: all about one repo."""
 
+from __future__ import annotations
+
 from dashboards import queries as q
 from dashboards.choices import JOBS, ONE_ACCOUNT, REPO, REPO_ID
 from dashboards.model import (
     BARS,
     BLUE,
-    DASHED,
+    DAYS,
     FACT,
+    GREEN,
+    GREY,
+    LEVEL,
+    LIMIT,
+    LINEAR,
     ORANGE,
-    RED,
     YES_NO,
     Json,
     Query,
     annotation,
+    bars,
     column,
     dashboard,
     fixed,
-    gauge,
     lines,
     override,
     stat,
     table,
     timeline,
 )
-from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA
+from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, down, source
 
 # One repo: a rename in the shown time must not make two of it.
-ONE = "account, repo_id"
+ONE = q.BY_ID
+MISSING = "unknown: not in the last poll"
 
 
 def _of(metric: str) -> str:
     return q.of_repo(metric, q.REPO, ONE)
 
 
+def _or_why(expr: str, *reasons: tuple[str, int]) -> str:
+    """Give a negative number that names the first reason, where there is no value."""
+    usage = _of("usage_bytes")
+    parts = [f"0 * ({usage} {where}) - {number}" for where, number in reasons]
+    return " or ".join((expr, *parts))
+
+
 def _now() -> list[Json]:
+    quota = f"unless {_of('quota_bytes')}"
+    written = _of("last_modified_timestamp_seconds")
+    never = (f"== 0 unless {written}", 2)
+    limit = f"unless {_of('inactivity_limit_seconds')}"
+    left = _or_why(q.days_left(q.REPO, ONE), (quota, 1), (f"unless {q.growth(q.REPO)}", 2), ("", 3))
     return [
-        gauge(
+        bars(
             "Quota used",
             "Usage as a share of the quota.",
-            q.used(q.REPO, ONE),
-            "no quota set", QUOTA, most=1,
+            Query(_or_why(q.used(q.REPO, ONE), (quota, 1))),
+            (4, 4), "percentunit", MISSING, thresholds=QUOTA, max=1,
+            words={-1: ("no quota set", GREY)},
         ),
-        gauge(
+        bars(
             "Age against limit",
             "Time without a write as a share of the inactivity limit set at BorgBase.",
-            q.lateness(q.REPO, ONE),
-            "no limit set, or never written to", LATENESS, most=2,
+            Query(_or_why(q.lateness(q.REPO, ONE), (limit, 1), never, ("", 3))),
+            (4, 4), "percentunit", MISSING, thresholds=LATENESS, max=2,
+            words={
+                -1: ("no limit set", GREY),
+                -2: ("never written to", ORANGE),
+                -3: ("last write unknown", GREY),
+            },
         ),
         stat(
             "Days until full",
             "Until the quota is used up, if the repo grows on as it did in the last week.",
-            q.days_left(q.REPO, ONE),
-            "none", "not growing, or no quota", DAYS_LEFT, decimals=0, **WIDE,
+            left, "none", DAYS_LEFT, decimals=0, size=(4, 4), missing=MISSING,
+            words={
+                -1: ("no quota set", GREY),
+                -2: ("no week of history yet", GREY),
+                -3: ("not growing", GREEN),
+            },
         ),
         stat(
             "Growth per day",
             "Bytes a day over the last week: the average of a day less that of a week before.",
             q.growth(q.REPO),
-            "decbytes", "no week of history yet", FACT, **WIDE,
+            "decbytes", FACT, missing="no week of history", size=(4, 4),
         ),
         stat(
             "Usage",
             "Space that the repo takes on the server.",
             _of("usage_bytes"),
-            "decbytes", "not known", FACT, **WIDE,
+            "decbytes", FACT, missing=MISSING, size=(4, 4),
         ),
         stat(
             "Last write",
-            "The last backup, prune or compaction.",
-            f"{_of('last_modified_timestamp_seconds')} * 1000",
-            "dateTimeFromNow", "never", FACT, **WIDE,
+            "The last backup, prune or compaction that BorgBase knows of.",
+            _or_why(f"{written} * 1000", never, ("", 3)),
+            "dateTimeFromNow", FACT, missing=MISSING, size=(4, 4),
+            words={-2: ("never", ORANGE), -3: ("unknown", GREY)},
         ),
     ]  # fmt: skip
 
 
-WIDE = {"size": (4, 6)}
-
-
 def _facts() -> Json:
     facts = "repo, repo_id, version, encryption, access_mode, repo_region, server"
-    created = _of("created_timestamp_seconds")
+    created, limit = _of("created_timestamp_seconds"), _of("inactivity_limit_seconds")
     return table(
         "Facts",
-        "What BorgBase tells about the repo.",
+        "What BorgBase reports of the repo.",
+        f"max by (account, {facts}) ({q.info(q.REPO)})",
+        ("account", "repo_id"),
         [
-            column("Name", "repo", custom__width=190),
-            column("Id", "repo_id"),
-            column("Version", "version"),
-            column("Encryption", "encryption", custom__width=130),
-            column("Access", "access_mode"),
-            column("Region", "repo_region"),
-            column("Server", "server", custom__width=220),
-            column("Created", Query(f"{created} * 1000"), unit="dateTimeAsLocal"),
-            column("Limit", Query(_of("inactivity_limit_seconds")), unit="s", decimals=0),
-            column("Quota", Query(_of("quota_bytes")), unit="decbytes"),
+            column("Name", "repo", custom__minWidth=120),
+            column("Id", "repo_id", custom__width=90),
+            column("Version", "version", custom__width=90),
+            column("Encryption", "encryption", custom__width=120),
+            column("Access", "access_mode", custom__width=80),
+            column("Region", "repo_region", custom__width=70),
+            column("Server", "server", custom__minWidth=120),
+            column(
+                "Created", Query(f"{created} * 1000"), unit="time:YYYY-MM-DD", custom__width=105
+            ),
+            column("Limit", Query(f"{limit} / {q.DAY}"), unit=DAYS, custom__width=65),
+            column("Quota", Query(_of("quota_bytes")), unit="decbytes", custom__width=85),
         ],
-        (24, 4),
+        (16, 4),
         "No such repo at the end of the shown time.",
         sort="Name",
         descending=False,
-        queries=[f"max by (account, {facts}) ({q.info(q.REPO)})"],
-        hidden=["account"],
     )
 
 
@@ -111,41 +140,35 @@ def _usage() -> list[Json]:
             "Usage and quota",
             "Space that the repo takes on the server, and its quota if it has one.",
             [Query(usage, "used"), Query(quota, "quota")],
-            (24, 9), "decbytes", "no data",
-            defaults={"min": 0},
-            overrides=[
-                override("used", color=fixed(BLUE), custom__fillOpacity=15),
-                override("quota", color=fixed(RED), custom__lineStyle=DASHED),
-            ],
+            (24, 9), "decbytes", "No usage is known in the shown time.",
+            overrides=[override("used", **LEVEL), override("quota", **LIMIT)],
         ),
     ]  # fmt: skip
 
 
 def _changes() -> list[Json]:
-    usage = _of("usage_bytes")
-    day_ago = f"max by ({ONE}) (borgbase_repo_usage_bytes{{{q.REPO}}} offset 1d)"
+    last = f"last_over_time(borgbase_repo_usage_bytes{{{q.REPO}}}[1d]"
+    change = f"max by ({ONE}) ({last} offset -1d)) - max by ({ONE}) ({last}))"
     return [
         lines(
             "Daily change",
-            "What each day added, or a prune or compaction took back.",
-            [Query(f"{usage} - {day_ago}", "change", step="1d")],
-            (12, 9), "decbytes", "no day of history yet",
-            custom=BARS, overrides=[override("change", color=fixed(BLUE))],
+            "What each day added, or a prune or compaction took back; the last bar is today's.",
+            [Query(change, "change")],
+            (12, 9), "decbytes", "No day of history yet.",
+            custom=BARS | {"barAlignment": 1}, defaults={"min": None},
+            overrides=[override("change", color=fixed(BLUE))],
+            more={"interval": "1d"},
         ),
         lines(
-            "Age of the last write",
+            "Days since the last write",
             "Falls to nothing with each write; above the limit BorgBase alerts its owner.",
             [
-                Query(q.age(q.REPO, ONE), "age"),
-                Query(_of("inactivity_limit_seconds"), "limit"),
+                Query(f"{q.age(q.REPO, ONE)} / {q.DAY}", "age"),
+                Query(f"{_of('inactivity_limit_seconds')} / {q.DAY}", "limit"),
             ],
-            (12, 9), "s", "never written to",
-            defaults={"min": 0},
-            custom={"lineInterpolation": "linear"},
-            overrides=[
-                override("age", color=fixed(BLUE), custom__fillOpacity=15),
-                override("limit", color=fixed(RED), custom__lineStyle=DASHED),
-            ],
+            (12, 9), "none", "No write is known in the shown time.",
+            custom=LINEAR,
+            overrides=[override("age", **LEVEL), override("limit", **LIMIT)],
         ),
     ]  # fmt: skip
 
@@ -164,20 +187,18 @@ def _settings() -> list[Json]:
             " sign of an intruder.",
             [Query(_of(metric), flag) for flag, metric in flags.items()],
             (17, 6),
-            "no data",
+            "No flag is known in the shown time.",
             YES_NO,
         ),
         table(
             "Keys",
             "SSH keys that may access the repo, by kind of access.",
-            [
-                column("Access", "access"),
-                column("Keys", Query(q.of_repo("keys", q.REPO, f"{ONE}, access"))),
-            ],
+            q.of_repo("keys", q.REPO, f"{ONE}, access"),
+            ("access",),
+            [column("Access", "access"), column("Keys", "")],
             (7, 6),
-            "not known",
+            "Unknown, or not reached by SSH keys (restic, Vykar).",
             sort="Keys",
-            hidden=["account", "repo_id"],
         ),
     ]
 
@@ -193,7 +214,13 @@ def repository() -> Json:
         "BorgBase / Repository",
         "One BorgBase repo: how full, how fresh, how it got there and how it is set up.",
         [JOBS, ONE_ACCOUNT, REPO, REPO_ID],
-        [_now(), [_facts()], _usage(), _changes(), _settings()],
+        [
+            _now(),
+            [_facts(), down() | {"gridPos": {"w": 4, "h": 4}}, source() | {"gridPos": {"w": 4, "h": 4}}],
+            _usage(),
+            _changes(),
+            _settings(),
+        ],
         [
             annotation(
                 "Firing alerts", alerts, ORANGE, "1h",
@@ -204,5 +231,6 @@ def repository() -> Json:
                 "Writes", f"{_of('last_modified_timestamp_seconds')} * 1000", BLUE, "1h",
                 titleFormat="written to", useValueForTime=True, enable=False,
             ),
+            SIMULATED_DATA,
         ],
     )  # fmt: skip
