@@ -204,34 +204,6 @@ STACKED = {"fillOpacity": 40, "lineWidth": 1, "stacking": {"group": "A", "mode":
 LINEAR = {"lineInterpolation": "linear"}
 
 
-def bars(
-    title: str,
-    description: str,
-    query: Query,
-    size: tuple[int, int],
-    unit: str,
-    missing: str,
-    *,
-    thresholds: Json = FACT,
-    words: Words | None = None,
-    **defaults: Any,
-) -> Json:
-    """Make a panel of bars, one for each series of now."""
-    return panel(
-        "bargauge", title, description, [query],
-        size=size, unit=unit, empty=missing, instant=True, thresholds=thresholds,
-        defaults={"min": 0, "mappings": names(words or {}, missing)} | defaults,
-        options={
-            "displayMode": "basic",
-            "orientation": "horizontal",
-            "reduceOptions": LAST,
-            "showUnfilled": True,
-            "text": {"titleSize": 13},
-            "valueMode": "color",
-        },
-    )  # fmt: skip
-
-
 def timeline(
     title: str,
     description: str,

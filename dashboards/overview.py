@@ -23,7 +23,6 @@ from dashboards.model import (
     Query,
     Words,
     annotation,
-    bars,
     column,
     dashboard,
     fixed,
@@ -144,34 +143,38 @@ def _trust() -> list[Json]:
     ]  # fmt: skip
 
 
+def _why(nothing_set: str) -> Words:
+    return {q.NOTHING_SET: (nothing_set, GREY), q.NO_REPOS: ("no repos", GREY)}
+
+
 def _counts() -> list[Json]:
     usage = q.of_repo("usage_bytes")
     old = f"{q.never_written()} < time() - 3 * {q.DAY}"
-    overdue = q.otherwise(f"sum({q.lateness()} > bool {q.LATENESS[0]})", -1, usage)
-    full = q.otherwise(f"sum({q.used()} > bool {q.QUOTA[0]})", -1, usage)
-    plan = q.otherwise(f"max({q.plan_used()})", -1, q.of_account("usage_bytes"))
+    overdue = q.otherwise(f"sum({q.lateness()} > bool {q.LATENESS[0]})", usage)
+    full = q.otherwise(f"sum({q.used()} > bool {q.QUOTA[0]})", usage)
+    plan = q.otherwise(f"max({q.plan_used()})", q.of_account("usage_bytes"))
     return [
         stat(
             "Overdue",
             "Repos without a write for longer than their inactivity limit at BorgBase.",
-            overdue, "none", ANY_IS_BAD, words={-1: ("no limit set", GREY)},
+            overdue, "none", ANY_IS_BAD, words=_why("no limit set"),
         ),
         stat(
             "Never backed up",
             "Repos older than three days that were never written to.",
-            f"count({old}) or 0 * count({usage})",
-            "none", ANY_IS_BAD,
+            q.otherwise(f"count({old}) or 0 * count({usage})", usage),
+            "none", ANY_IS_BAD, words=_why("none"),
         ),
         stat(
             f"Over {q.QUOTA[0] * 100:.0f} % of quota",
             f"Repos that use more than {q.QUOTA[0] * 100:.0f} % of their quota.",
-            full, "none", ANY_IS_WARNING, words={-1: ("no quota set", GREY)},
+            full, "none", ANY_IS_WARNING, words=_why("no quota set"),
         ),
         stat(
             "Plan used",
             "Usage as a share of what the plan allows: its maximum or, without one, what it"
             " includes. Of several accounts, the fullest.",
-            plan, "percentunit", PLAN, words={-1: ("no plan limit", GREY)},
+            plan, "percentunit", PLAN, words=_why("no plan limit"),
         ),
         stat(
             "Accrued overage",
@@ -322,7 +325,7 @@ def _accounts() -> Json:
             column("Account", "account", custom__minWidth=110),
             column(
                 "State", Query(q.newest("borgbase_up", "account")), words=UP,
-                custom__cellOptions=COLOURED_TEXT, custom__width=65,
+                custom__cellOptions=COLOURED_TEXT, custom__width=65, custom__align="left",
             ),
             column(
                 "Data age", Query(f"time() - {q.polled()}"), unit="s", decimals=0,
@@ -339,13 +342,16 @@ def _accounts() -> Json:
             column("Billed", Query(q.of_account("billed_usage_bytes")), **size),
             column("Excess", Query(q.of_account("billed_excess_bytes")), **size),
             column("Repos", Query(q.of_account("repos")), **number),
-            column("of", Query(q.of_account("plan_max_repos")), **number),
+            column(
+                "Repo limit", Query(q.of_account("plan_max_repos")), unit="short",
+                custom__width=90,
+            ),
             column("Keys", Query(q.of_account("ssh_keys")), **number),
             column("Tokens", Query(f"sum by (account) ({tokens})"), **number),
             column(
                 "Subscription", Query(active),
                 words={0: ("inactive", ORANGE), 1: ("active", GREEN)},
-                custom__cellOptions=COLOURED_TEXT, custom__width=105,
+                custom__cellOptions=COLOURED_TEXT, custom__width=105, custom__align="left",
             ),
         ],
         (24, 6),
@@ -399,13 +405,23 @@ def _details() -> list[Json]:
     state = " + ".join(f"({late} > bool {bound})" for bound in q.LATENESS)
     by_id = q.lateness(by=q.BY_ID)
     worst = f"topk(20, max_over_time(({by_id})[$__range:$__interval] @ end()))"
-    growing = f"topk(10, {q.named(q.growth())} > 0)"
     return [
-        bars(
+        table(
             "Growth per day, top 10",
             "Bytes a day over the last week; there is none in the exporter's first week.",
-            Query(f"sort_desc({growing})", "{{repo}} ({{account}})"),
-            (9, 10), "decbytes", "nothing grew, or no week of history yet",
+            f"topk(10, {q.named(q.growth())} > 0)",
+            ("account", "repo_id"),
+            [
+                column("Repo", "repo", links=link("Repo", REPO_PAGE), custom__minWidth=110),
+                column("Account", "account", custom__width=90),
+                column(
+                    "Per day", ROW_VALUE, unit="decbytes", min=0, custom__width=160,
+                    custom__cellOptions={"type": "gauge", "mode": "basic"},
+                ),
+            ],
+            (9, 10),
+            "No growth is known: nothing grew, or there is no week of history.",
+            sort="Per day",
         ),
         timeline(
             "Freshness",

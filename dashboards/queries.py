@@ -41,12 +41,16 @@ def of_account(metric: str) -> str:
     return newest(f"borgbase_account_{metric}", "account")
 
 
-def otherwise(expr: str, value: int, where_there_is: str) -> str:
-    """Give a number of its own where there is something, but nothing to compute `expr` from.
+NOTHING_SET, NO_REPOS = -1, -2
+
+
+def otherwise(expr: str, metric: str) -> str:
+    """Give NOTHING_SET where there is `metric` but nothing to compute `expr` from, or NO_REPOS.
 
     Nothing at all then means that it is unknown.
     """
-    return f"{expr} or 0 * count({where_there_is}) + {value}"
+    none = f"sum({of_account('repos')}) == 0"
+    return f"{expr} or 0 * count({metric}) + {NOTHING_SET} or ({none}) + {NO_REPOS}"
 
 
 def used(where: str = ACCOUNT, by: str = BY_REPO) -> str:

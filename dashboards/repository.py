@@ -19,7 +19,6 @@ from dashboards.model import (
     Json,
     Query,
     annotation,
-    bars,
     column,
     dashboard,
     fixed,
@@ -33,7 +32,7 @@ from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, down
 
 # One repo: a rename in the shown time must not make two of it.
 ONE = q.BY_ID
-MISSING = "unknown: not in the last poll"
+TILE = 3, 4
 
 
 def _of(metric: str) -> str:
@@ -54,18 +53,17 @@ def _now() -> list[Json]:
     limit = f"unless {_of('inactivity_limit_seconds')}"
     left = _or_why(q.days_left(q.REPO, ONE), (quota, 1), (f"unless {q.growth(q.REPO)}", 2), ("", 3))
     return [
-        bars(
+        stat(
             "Quota used",
             "Usage as a share of the quota.",
-            Query(_or_why(q.used(q.REPO, ONE), (quota, 1))),
-            (4, 4), "percentunit", MISSING, thresholds=QUOTA, max=1,
-            words={-1: ("no quota set", GREY)},
+            _or_why(q.used(q.REPO, ONE), (quota, 1)),
+            "percentunit", QUOTA, size=TILE, words={-1: ("no quota set", GREY)},
         ),
-        bars(
-            "Age against limit",
+        stat(
+            "Age / limit",
             "Time without a write as a share of the inactivity limit set at BorgBase.",
-            Query(_or_why(q.lateness(q.REPO, ONE), (limit, 1), never, ("", 3))),
-            (4, 4), "percentunit", MISSING, thresholds=LATENESS, max=2,
+            _or_why(q.lateness(q.REPO, ONE), (limit, 1), never, ("", 3)),
+            "percentunit", LATENESS, size=TILE,
             words={
                 -1: ("no limit set", GREY),
                 -2: ("never written to", ORANGE),
@@ -75,7 +73,7 @@ def _now() -> list[Json]:
         stat(
             "Days until full",
             "Until the quota is used up, if the repo grows on as it did in the last week.",
-            left, "none", DAYS_LEFT, decimals=0, size=(4, 4), missing=MISSING,
+            left, "none", DAYS_LEFT, decimals=0, size=TILE,
             words={
                 -1: ("no quota set", GREY),
                 -2: ("no week of history yet", GREY),
@@ -86,22 +84,27 @@ def _now() -> list[Json]:
             "Growth per day",
             "Bytes a day over the last week: the average of a day less that of a week before.",
             q.growth(q.REPO),
-            "decbytes", FACT, missing="no week of history", size=(4, 4),
+            "decbytes", FACT, missing="no week of history", size=TILE,
         ),
         stat(
             "Usage",
             "Space that the repo takes on the server.",
             _of("usage_bytes"),
-            "decbytes", FACT, missing=MISSING, size=(4, 4),
+            "decbytes", FACT, size=TILE,
         ),
         stat(
             "Last write",
             "The last backup, prune or compaction that BorgBase knows of.",
             _or_why(f"{written} * 1000", never, ("", 3)),
-            "dateTimeFromNow", FACT, missing=MISSING, size=(4, 4),
+            "dateTimeFromNow", FACT, size=TILE,
             words={-2: ("never", ORANGE), -3: ("unknown", GREY)},
         ),
+        down() | SMALL,
+        source() | SMALL,
     ]  # fmt: skip
+
+
+SMALL = {"gridPos": dict(zip("wh", TILE, strict=True))}
 
 
 def _facts() -> Json:
@@ -113,20 +116,20 @@ def _facts() -> Json:
         f"max by (account, {facts}) ({q.info(q.REPO)})",
         ("account", "repo_id"),
         [
-            column("Name", "repo", custom__minWidth=120),
+            column("Name", "repo", custom__minWidth=160),
             column("Id", "repo_id", custom__width=90),
             column("Version", "version", custom__width=90),
             column("Encryption", "encryption", custom__width=120),
             column("Access", "access_mode", custom__width=80),
             column("Region", "repo_region", custom__width=70),
-            column("Server", "server", custom__minWidth=120),
+            column("Server", "server", custom__minWidth=200),
             column(
                 "Created", Query(f"{created} * 1000"), unit="time:YYYY-MM-DD", custom__width=105
             ),
             column("Limit", Query(f"{limit} / {q.DAY}"), unit=DAYS, custom__width=65),
             column("Quota", Query(_of("quota_bytes")), unit="decbytes", custom__width=85),
         ],
-        (16, 4),
+        (24, 4),
         "No such repo at the end of the shown time.",
         sort="Name",
         descending=False,
@@ -216,7 +219,7 @@ def repository() -> Json:
         [JOBS, ONE_ACCOUNT, REPO, REPO_ID],
         [
             _now(),
-            [_facts(), down() | {"gridPos": {"w": 4, "h": 4}}, source() | {"gridPos": {"w": 4, "h": 4}}],
+            [_facts()],
             _usage(),
             _changes(),
             _settings(),

@@ -81,7 +81,7 @@ function shown(viz: VizPanel): any {
   const data = viz.applyFieldConfig(viz.state.$data!.state.data);
   const { pluginId, fieldConfig, options } = viz.state;
   const cell = (display: any) => ({ text: formattedValueToString(display).trim(), colour: display.color, number: display.numeric });
-  if (pluginId === 'stat' || pluginId === 'bargauge') {
+  if (pluginId === 'stat') {
     return displayed({ data, fieldConfig, options, replaceVariables: viz.interpolate } as any).map(({ display }) => ({ title: display.title, ...cell(display) }));
   }
   if (pluginId === 'table') {

@@ -1,10 +1,10 @@
 // The panels. Grafana's components draw them; what is around those in its application is not in a package.
 import {
-  FieldType, PanelPlugin, PanelProps, cacheFieldDisplayNames, getDisplayValueAlignmentFactors, getFieldDisplayName, getFieldDisplayValues,
+  FieldType, PanelPlugin, PanelProps, VizOrientation, cacheFieldDisplayNames, getDisplayValueAlignmentFactors, getFieldDisplayName, getFieldDisplayValues,
   identityOverrideProcessor,
 } from '@grafana/data';
 import { config } from '@grafana/runtime';
-import { BarGauge, BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
+import { BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 import { useMemo } from 'react';
 
@@ -12,44 +12,28 @@ type Props = PanelProps<any>;
 
 export function displayed({ data, fieldConfig, options, replaceVariables }: Pick<Props, 'data' | 'fieldConfig' | 'options' | 'replaceVariables'>) {
   return getFieldDisplayValues({
-    data: data.series, fieldConfig, reduceOptions: options.reduceOptions, replaceVariables, theme: config.theme2, sparkline: options.graphMode === 'area',
+    data: data.series, fieldConfig, reduceOptions: options.reduceOptions, replaceVariables, theme: config.theme2,
   });
 }
 
-function repeated(draw: (options: any, one: any) => JSX.Element) {
-  return (props: Props) => (
+function Stat(props: Props) {
+  const { colorMode, graphMode, justifyMode, textMode } = props.options;
+  return (
     <VizRepeater
       getValues={() => displayed(props)}
       getAlignmentFactors={getDisplayValueAlignmentFactors}
-      renderValue={(one) => draw(props.options, one)}
-      orientation={props.options.orientation ?? 'auto'}
+      renderValue={({ value, count, width, height, alignmentFactors }: any) => (
+        <BigValue
+          value={count === 1 ? { ...value.display, title: '' } : value.display}
+          theme={config.theme2}
+          {...{ count, colorMode, graphMode, justifyMode, textMode, alignmentFactors, width, height }}
+        />
+      )}
+      orientation={VizOrientation.Auto}
       {...{ width: props.width, height: props.height, source: props.data, renderCounter: props.renderCounter, autoGrid: true, itemSpacing: 3 }}
     />
   );
 }
-
-const Stat = repeated(({ colorMode, graphMode, justifyMode, textMode }, { value, count, width, height, alignmentFactors }) => (
-  <BigValue
-    value={count === 1 && textMode !== 'value_and_name' ? { ...value.display, title: '' } : value.display}
-    sparkline={value.sparkline}
-    theme={config.theme2}
-    {...({ wideLayout: true } as object)}
-    {...{ count, colorMode, graphMode, justifyMode, textMode, alignmentFactors, width, height }}
-  />
-));
-
-const Bars = repeated(({ displayMode, showUnfilled, valueMode, text }, { value, count, width, height, orientation, alignmentFactors }) => (
-  <BarGauge
-    value={count === 1 ? { ...value.display, title: '' } : value.display}
-    field={value.field}
-    display={value.view?.getFieldDisplayProcessor(value.colIndex)}
-    theme={config.theme2}
-    itemSpacing={8}
-    lcdCellWidth={12}
-    valueDisplayMode={valueMode}
-    {...{ width, height, orientation, alignmentFactors, displayMode, showUnfilled, text }}
-  />
-));
 
 function Empty({ fieldConfig }: Pick<Props, 'fieldConfig'>) {
   const style = { display: 'flex', height: '100%', alignItems: 'center', justifyContent: 'center', textAlign: 'center' as const };
@@ -159,7 +143,7 @@ function ownSettings(panels: any[], type: string): string[] {
 }
 
 const KINDS: Record<string, [(props: Props) => JSX.Element, string]> = {
-  stat: [Stat, 'thresholds'], bargauge: [Bars, 'thresholds'], table: [Table, 'thresholds'],
+  stat: [Stat, 'thresholds'], table: [Table, 'thresholds'],
   timeseries: [Lines, 'palette-classic'], 'state-timeline': [Timeline, 'thresholds'],
 };
 

@@ -128,7 +128,7 @@ async function resource(path: string, method: string, params: object, body: unkn
   const pairs = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) pairs.append(name, String(value));
   const form = typeof body === 'object' && body ? new URLSearchParams(body as Record<string, string>) : undefined;
-  const url = `${prometheus}/${path.replace(/^\//, '')}${pairs.size ? `?${pairs}` : ''}`;
+  const url = `${prometheus}/${path.replace(/^\//, '')}${pairs.size ? `${path.includes('?') ? '&' : '?'}${pairs}` : ''}`;
   const answer = await fetch(url, { method, body: method === 'POST' ? form : undefined });
   return answer.json();
 }
@@ -138,7 +138,7 @@ export async function respond(options: any, scrape: string): Promise<object> {
   progress.open += 1;
   try {
     let data: unknown = {};
-    const call = /resources\/([^?]*)/.exec(url);
+    const call = /resources\/(.*)/.exec(url);
     if (url.includes('/api/ds/query')) {
       const { queries, from, to } = options.data;
       const found = queries.map(async (asked: Asked) => [asked.refId, await query(asked, +from, +to, scrape)]);
