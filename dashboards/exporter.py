@@ -115,13 +115,13 @@ def _states() -> list[Json]:
     )
     return [
         timeline(
-            "Scrapes",
+            "Scrapes over time",
             "Whether Prometheus could read each exporter.",
             [Query(f"topk(20, {q.scrapes()})", "{{instance}}")],
             (8, 7), "No exporter was seen in the shown time.", names(UP),
         ),
         timeline(
-            "Accounts",
+            "Accounts over time",
             "Whether the last poll of the repo list succeeded: the thirty accounts for which that"
             " was so the least.",
             [Query(f"{up} and on (account) {least}", "{{account}}")],

@@ -7,6 +7,7 @@ from dashboards.choices import ACCOUNTS, JOBS
 from dashboards.model import (
     ANY_IS_BAD,
     ANY_IS_WARNING,
+    BLUE,
     COLOURED_TEXT,
     DAYS,
     FACT,
@@ -55,7 +56,7 @@ DAYS_LEFT = steps(3, q.EXPIRY_DAYS, colours=(RED, ORANGE, GREEN))
 EXPIRY = steps(-30, 3, q.EXPIRY_DAYS, colours=(GREY, RED, ORANGE, GREEN))
 """What ended long ago has been given up."""
 
-SEVERITIES = {3: ("critical", RED), 2: ("warning", ORANGE), 1: ("info", YELLOW)}
+SEVERITIES = {3: ("critical", RED), 2: ("warning", ORANGE), 1: ("info", BLUE)}
 FLAGS: Words = {
     bits: (
         ", ".join(
@@ -74,7 +75,7 @@ FRESHNESS = names({0: ("in time", GREEN), 1: ("overdue", ORANGE), 2: ("long over
 
 _SIMULATED = q.newest("borgbase_simulated", "account")
 SIMULATED_DATA = annotation(
-    "Simulated data", f"{_SIMULATED} == 1", ORANGE, "6h",
+    "Simulated data", f"{_SIMULATED} == 1", ORANGE, "15m",
     titleFormat="The account {{account}} is simulated: its data is invented.",
 )  # fmt: skip
 
@@ -83,7 +84,7 @@ def source() -> Json:
     """Say whether the data is invented."""
     up = q.newest("borgbase_up", "account")
     return stat(
-        "Source of the data",
+        "Data from",
         "SIMULATED: at least one of the accounts is that of --demo, and its data is invented.",
         f"max({_SIMULATED} or 0 * {up})",
         "none", FACT, words=SIMULATED,
@@ -297,9 +298,9 @@ def _repos() -> Json:
                 custom__width=120,
             ),
             column("Limit", Query(f"{limit} / {q.DAY}"), unit=DAYS, custom__width=65),
-            column("Flags", Query(flags), words=FLAGS, custom__width=190, custom__align="left"),
-            column("Region", "repo_region", custom__width=70),
-            column("Version", "version", custom__width=100),
+            column("Flags", Query(flags), words=FLAGS, custom__width=180, custom__align="left"),
+            column("Region", "repo_region", custom__width=65),
+            column("Version", "version", custom__width=115),
         ],
         (24, 13),
         "No repos: the accounts list none, or their last good poll is older than --poll.max-age.",

@@ -28,7 +28,7 @@ from dashboards.model import (
     table,
     timeline,
 )
-from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, down, source
+from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, UP, source
 
 # One repo: a rename in the shown time must not make two of it.
 ONE = q.BY_ID
@@ -99,7 +99,13 @@ def _now() -> list[Json]:
             "dateTimeFromNow", FACT, size=TILE,
             words={-2: ("never", ORANGE), -3: ("unknown", GREY)},
         ),
-        down() | SMALL,
+        stat(
+            "Account",
+            "Whether the last poll of the account's repo list succeeded. While it is down, what is"
+            " shown is old, or gone.",
+            q.newest("borgbase_up", "account"),
+            "none", FACT, size=TILE, words=UP,
+        ),
         source() | SMALL,
     ]  # fmt: skip
 

@@ -1,22 +1,23 @@
-"""Opens dashboards in a headless browser, drawn by Grafana's own packages (see render/)."""
+"""Opens dashboards in a headless browser, drawn by Grafana's own packages (dashboards/render)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-if TYPE_CHECKING:
-    from dashboards.model import Json
+from dashboards.model import Json
+from tests.programs import UnavailableError, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "dashboards"
@@ -37,10 +38,6 @@ PAGE = """<!doctype html><meta charset="utf-8"><style>
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-web-security", "--disable-lcd-text")
 
 
-class UnavailableError(Exception):
-    """The page cannot be built; the message says what is missing."""
-
-
 def build() -> Path:
     """Install the locked packages if they changed, bundle the page, and return its folder."""
     if not shutil.which("npm"):
@@ -57,7 +54,7 @@ def build() -> Path:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UnavailableError(f"{' '.join(command)} fails: {(done.stderr or done.stdout)[-2000:]}")
 
@@ -139,17 +136,11 @@ class Grafana:
 
 
 @contextmanager
-def grafana(chromium: Path, **settings: Any) -> Iterator[Grafana]:
-    """Build the page and start a browser for it; `settings` are those of Playwright's launch."""
-    bundle = build()
+def browsing(chromium: Path, bundle: Path) -> Iterator[Grafana]:
+    """Start a browser for the page in the folder `bundle`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium, args=ARGUMENTS, **settings
+            executable_path=chromium, args=ARGUMENTS, env=os.environ | settings(chromium)
         )
         yield Grafana(browser, bundle)
         browser.close()
-
-
-def spelled(dashboard: Json) -> str:
-    """Spell what a page reports, for a look at it."""
-    return json.dumps(dashboard, indent=1, ensure_ascii=False)
