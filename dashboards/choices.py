@@ -20,7 +20,7 @@ REPO_ID = variable(
     "Repo id",
     f"label_values(borgbase_repo_info{{{ACCOUNT}, repo=~`${{repo:regex}}`}}, repo_id)",
     many=True,
-    allValue=None,
+    allValue="",
     hide=2,
     skipUrlSync=True,
 )

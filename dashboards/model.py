@@ -160,6 +160,9 @@ def stat(
     )  # fmt: skip
 
 
+LEGEND = {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True}
+
+
 def lines(
     title: str,
     description: str,
@@ -184,7 +187,7 @@ def lines(
         "timeseries", title, description, queries, size=size, unit=unit, empty=empty,
         defaults=defaults | more.pop("defaults", {}),
         options={
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": LEGEND,
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         **more,
@@ -216,12 +219,12 @@ def timeline(
     return panel(
         "state-timeline", title, description, queries, size=size, unit="none", empty=empty,
         defaults={
-            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
+            "custom": {"fillOpacity": 80, "lineWidth": 0},
             "mappings": states,
         },
         options={
             "alignValue": "left",
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": LEGEND,
             "mergeValues": True,
             "rowHeight": 0.8,
             "showValue": "auto",
@@ -299,7 +302,7 @@ def table(
         options={
             "cellHeight": "sm",
             "enablePagination": pages,
-            "footer": {"enablePagination": pages, "show": False},
+            "footer": {"enablePagination": pages, "show": False},  # of Grafana 10 and 11
             "showHeader": True,
             "sortBy": [{"desc": descending, "displayName": sort}],
         },
@@ -327,7 +330,7 @@ def link(title: str, url: str) -> list[Json]:
 
 def variable(name: str, label: str, query: str, *, many: bool, **more: Any) -> Json:
     """Make a variable of what a query finds in the shown time range; `many` may be all."""
-    everything = {"text": ["All"], "value": ["$__all"]}
+    everything = {"current": {"text": ["All"], "value": ["$__all"]}, "allValue": ".+"}
     return {
         "name": name,
         "label": label,
@@ -335,8 +338,6 @@ def variable(name: str, label: str, query: str, *, many: bool, **more: Any) -> J
         "datasource": DATASOURCE,
         "definition": query,
         "query": {"query": query, "refId": "StandardVariableQuery"},
-        "allValue": ".+" if many else None,
-        "current": everything if many else {},
         "hide": 0,
         "includeAll": many,
         "multi": many,
@@ -345,7 +346,9 @@ def variable(name: str, label: str, query: str, *, many: bool, **more: Any) -> J
         "regex": "",
         "skipUrlSync": False,
         "sort": 1,
-    } | more
+        **(everything if many else {}),
+        **more,
+    }
 
 
 CHOOSE_DATASOURCE: Json = {
@@ -353,7 +356,6 @@ CHOOSE_DATASOURCE: Json = {
     "label": "Data source",
     "type": "datasource",
     "query": "prometheus",
-    "current": {},
     "hide": 0,
     "includeAll": False,
     "multi": False,
@@ -395,6 +397,7 @@ def dashboard(
         "includeVars": True,
         "keepTime": True,
         "targetBlank": False,
+        "tooltip": "",
     }
     return {
         "id": None,
