@@ -247,9 +247,20 @@ class Column:
 
 
 def column(
-    title: str, source: str | Query, *, words: Words | None = None, **properties: Any
+    title: str,
+    source: str | Query,
+    *,
+    words: Words | None = None,
+    hidden: bool = False,
+    **properties: Any,
 ) -> Column:
-    """Describe a column; `source` is a row's label, ROW_VALUE, or a query by the rows' keys."""
+    """Describe a column; `source` is a row's label, ROW_VALUE, or a query by the rows' keys.
+
+    What a link needs must be a column, maybe a hidden one.
+    """
+    if hidden:
+        everywhere = dict.fromkeys(("viz", "legend", "tooltip"), True)
+        properties |= {"custom__hidden": True, "custom__hideFrom": everywhere}
     if words:
         properties["mappings"] = names(words, "–")
     if properties.get("unit") == "percentunit":

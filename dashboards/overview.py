@@ -220,6 +220,8 @@ def _alerts() -> Json:
             column("Alert", "alertname", links=link("Runbook", RUNBOOKS), custom__minWidth=220),
             column("Account", "account", custom__width=130),
             column("About", "what", links=link("Page", ALERT_PAGE)),
+            column("Repo", "repo", hidden=True),
+            column("Page", "page", hidden=True),
         ],
         (14, 11),
         "No alert fires, or no rules write to this data source: see the tile above.",

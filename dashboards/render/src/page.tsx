@@ -87,7 +87,7 @@ function shown(viz: VizPanel): any {
   if (pluginId === 'table') {
     const [frame] = data.series;
     if (!frame) return [];
-    const columns = frame.fields.filter((field) => !field.config.custom?.hidden);
+    const columns = frame.fields.filter((field) => !field.config.custom?.hideFrom?.viz);
     return Array.from({ length: frame.length }, (_, row) => Object.fromEntries(columns.map((field) => [
       getFieldDisplayName(field, frame, data.series),
       { ...cell(field.display!(field.values[row])), href: field.getLinks?.({ valueRowIndex: row })[0]?.href },
