@@ -102,17 +102,12 @@ def panel(  # noqa: PLR0913  # what a panel is made of
     """Make a panel without its place; `empty` says why there may be nothing to show."""
     targets = [
         {
-            "datasource": DATASOURCE,
-            "editorMode": "code",
-            "expr": query.expr,
-            "format": "table" if kind == "table" else "time_series",
-            "instant": instant,
-            "legendFormat": query.legend or "__auto",
-            "range": not instant,
-            "refId": ref,
+            "datasource": DATASOURCE, "editorMode": "code", "expr": query.expr,
+            "format": "table" if kind == "table" else "time_series", "instant": instant,
+            "legendFormat": query.legend or "__auto", "range": not instant, "refId": ref,
         }
         for ref, query in zip(ascii_uppercase, queries, strict=False)
-    ]
+    ]  # fmt: skip
     base = {"unit": unit, "noValue": empty, "thresholds": thresholds}
     whole = {"decimals": 0} if unit == "percentunit" else {}
     return {
@@ -151,11 +146,8 @@ def stat(
         size=size, unit=unit, empty=missing, instant=True, thresholds=thresholds,
         defaults={"mappings": names(words or {}, missing)} | defaults,
         options={
-            "colorMode": "value",
-            "graphMode": "none",
-            "justifyMode": "center",
-            "reduceOptions": LAST,
-            "textMode": "value",
+            "colorMode": "value", "graphMode": "none", "justifyMode": "center",
+            "reduceOptions": LAST, "textMode": "value",
         },
     )  # fmt: skip
 
@@ -174,13 +166,9 @@ def lines(
 ) -> Json:
     """Make a panel of lines over time, stepped (a value holds until the next poll), from zero."""
     custom = {
-        "drawStyle": "line",
-        "fillOpacity": 0,
-        "lineInterpolation": "stepAfter",
-        "lineWidth": 2,
-        "showPoints": "never",
-        "spanNulls": False,
-    }
+        "drawStyle": "line", "fillOpacity": 0, "lineInterpolation": "stepAfter", "lineWidth": 2,
+        "showPoints": "never", "spanNulls": False,
+    }  # fmt: skip
     custom |= more.pop("custom", {})
     defaults = {"color": {"mode": "palette-classic"}, "custom": custom, "min": 0}
     return panel(
@@ -249,6 +237,7 @@ class Column:
 def column(
     title: str,
     source: str | Query,
+    width: int = 0,
     *,
     words: Words | None = None,
     hidden: bool = False,
@@ -256,8 +245,14 @@ def column(
 ) -> Column:
     """Describe a column; `source` is a row's label, ROW_VALUE, or a query by the rows' keys.
 
-    What a link needs must be a column, maybe a hidden one.
+    What a link needs must be a column, maybe a hidden one. Thresholds and words colour the text.
     """
+    if width:
+        properties["custom__width"] = width
+    if words or "thresholds" in properties:
+        properties.setdefault("custom__cellOptions", {"type": "color-text"})
+    if words:
+        properties.setdefault("custom__align", "left")
     if hidden:
         everywhere = dict.fromkeys(("viz", "legend", "tooltip"), True)
         properties |= {"custom__hidden": True, "custom__hideFrom": everywhere}
@@ -268,7 +263,6 @@ def column(
     return Column(title, source, properties)
 
 
-COLOURED_TEXT = {"type": "color-text"}
 EMPTY_CELL = {
     "matcher": {"id": "byRegexp", "options": "/.*/"},
     "properties": [{"id": "noValue", "value": "–"}, {"id": "mappings", "value": names({}, "–")}],
@@ -276,7 +270,7 @@ EMPTY_CELL = {
 """A panel's own noValue is for the whole panel, yet Grafana writes it into empty cells as well."""
 
 
-def table(
+def table(  # noqa: PLR0913  # what a table is made of
     title: str,
     description: str,
     rows: str,
@@ -304,12 +298,13 @@ def table(
         next(values) if isinstance(c.source, Query) else (c.source or refs[0]) for c in columns
     ]
     titles = dict(zip(order, (c.title for c in columns), strict=True))
+    looks = [override(c.title, **c.properties) for c in columns if c.properties]
     join = {"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}
     return panel(
         "table", title, description, map(Query, queries),
         size=size, unit="none", empty=empty, instant=True,
         defaults={"custom": {"align": "auto", "filterable": pages, "inspect": False}},
-        overrides=[EMPTY_CELL, *(override(c.title, **c.properties) for c in columns if c.properties)],
+        overrides=[EMPTY_CELL, *looks],
         options={
             "cellHeight": "sm",
             "enablePagination": pages,
@@ -342,52 +337,26 @@ def link(title: str, url: str) -> list[Json]:
 def variable(name: str, label: str, query: str, *, many: bool, **more: Any) -> Json:
     """Make a variable of what a query finds in the shown time range; `many` may be all."""
     everything = {"current": {"text": ["All"], "value": ["$__all"]}, "allValue": ".+"}
-    return {
-        "name": name,
-        "label": label,
-        "type": "query",
-        "datasource": DATASOURCE,
-        "definition": query,
-        "query": {"query": query, "refId": "StandardVariableQuery"},
-        "hide": 0,
-        "includeAll": many,
-        "multi": many,
-        "options": [],
-        "refresh": 2,
-        "regex": "",
-        "skipUrlSync": False,
-        "sort": 1,
-        **(everything if many else {}),
-        **more,
-    }
+    made = {
+        "name": name, "label": label, "type": "query", "datasource": DATASOURCE,
+        "definition": query, "query": {"query": query, "refId": "StandardVariableQuery"},
+        "hide": 0, "includeAll": many, "multi": many, "options": [], "refresh": 2, "regex": "",
+        "skipUrlSync": False, "sort": 1,
+    }  # fmt: skip
+    return made | (everything if many else {}) | more
 
 
 CHOOSE_DATASOURCE: Json = {
-    "name": "datasource",
-    "label": "Data source",
-    "type": "datasource",
-    "query": "prometheus",
-    "hide": 0,
-    "includeAll": False,
-    "multi": False,
-    "options": [],
-    "refresh": 1,
-    "regex": "",
+    "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
+    "hide": 0, "includeAll": False, "multi": False, "options": [], "refresh": 1, "regex": "",
     "skipUrlSync": False,
-}
+}  # fmt: skip
 
 
 def annotation(name: str, expr: str, colour: str, step: str, **more: Any) -> Json:
     """Mark moments on all the lines of a dashboard."""
-    return {
-        "name": name,
-        "datasource": DATASOURCE,
-        "enable": True,
-        "expr": expr,
-        "hide": False,
-        "iconColor": colour,
-        "step": step,
-    } | more
+    made = {"name": name, "datasource": DATASOURCE, "enable": True, "expr": expr, "hide": False}
+    return made | {"iconColor": colour, "step": step} | more
 
 
 def dashboard(
@@ -400,37 +369,21 @@ def dashboard(
 ) -> Json:
     """Put panels in rows, from left to right; a row that is a text is a heading."""
     links = {
-        "type": "dashboards",
-        "title": "",
-        "tags": [TAG],
-        "asDropdown": False,
-        "icon": "external link",
-        "includeVars": True,
-        "keepTime": True,
-        "targetBlank": False,
-        "tooltip": "",
-    }
+        "type": "dashboards", "title": "", "tags": [TAG], "asDropdown": False, "tooltip": "",
+        "icon": "external link", "includeVars": True, "keepTime": True, "targetBlank": False,
+    }  # fmt: skip
     return {
         "id": None,
         "uid": uid,
-        "title": title,
-        "description": description,
-        "tags": [TAG],
+        "title": title, "description": description, "tags": [TAG],
         "annotations": {"list": list(annotations)},
-        "editable": False,
-        "fiscalYearStartMonth": 0,
-        "graphTooltip": 1,
-        "links": [links],
+        "editable": False, "fiscalYearStartMonth": 0, "graphTooltip": 1, "links": [links],
         "panels": _placed(rows),
-        "refresh": "5m",
-        "schemaVersion": 39,
+        "refresh": "5m", "schemaVersion": 39,
         "templating": {"list": [CHOOSE_DATASOURCE, *variables]},
-        "time": {"from": "now-30d", "to": "now"},
-        "timepicker": {},
-        "timezone": "browser",
-        "version": 1,
-        "weekStart": "",
-    }
+        "time": {"from": "now-30d", "to": "now"}, "timepicker": {}, "timezone": "browser",
+        "version": 1, "weekStart": "",
+    }  # fmt: skip
 
 
 def _placed(rows: Iterable[str | Sequence[Json]]) -> list[Json]:

@@ -123,7 +123,7 @@ def info(where: str = ACCOUNT) -> str:
 
 
 def plan_limit() -> str:
-    """What the plan allows, by account: its maximum or, without one, what it includes."""
+    """Give what the plan allows, by account: its maximum or, without one, what it includes."""
     return f"{of_account('plan_max_bytes')} or {of_account('plan_included_bytes')}"
 
 
@@ -161,7 +161,7 @@ def firing(by: str, severity: str = ".*") -> str:
 
 
 def rules() -> str:
-    """What the recording rules that ship with the exporter have written: a sign that they run."""
+    """Give what the recording rules of this project have written: a sign that they run."""
     return f'{{__name__=~"[a-z]+:borgbase_.+", {JOB}}}'
 
 

@@ -2,32 +2,9 @@
 
 from __future__ import annotations
 
+from dashboards import model as m
 from dashboards import queries as q
 from dashboards.choices import JOBS, ONE_ACCOUNT, REPO, REPO_ID
-from dashboards.model import (
-    BARS,
-    BLUE,
-    DAYS,
-    FACT,
-    GREEN,
-    GREY,
-    LEVEL,
-    LIMIT,
-    LINEAR,
-    ORANGE,
-    YES_NO,
-    Json,
-    Query,
-    annotation,
-    column,
-    dashboard,
-    fixed,
-    lines,
-    override,
-    stat,
-    table,
-    timeline,
-)
 from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, UP, source
 
 # One repo: a rename in the shown time must not make two of it.
@@ -46,65 +23,58 @@ def _or_why(expr: str, *reasons: tuple[str, int]) -> str:
     return " or ".join((expr, *parts))
 
 
-def _now() -> list[Json]:
+def _now() -> list[m.Json]:
     quota = f"unless {_of('quota_bytes')}"
     written = _of("last_modified_timestamp_seconds")
     never = (f"== 0 unless {written}", 2)
     limit = f"unless {_of('inactivity_limit_seconds')}"
     left = _or_why(q.days_left(q.REPO, ONE), (quota, 1), (f"unless {q.growth(q.REPO)}", 2), ("", 3))
     return [
-        stat(
-            "Quota used",
-            "Usage as a share of the quota.",
+        m.stat(
+            "Quota used", "Usage as a share of the quota.",
             _or_why(q.used(q.REPO, ONE), (quota, 1)),
-            "percentunit", QUOTA, size=TILE, words={-1: ("no quota set", GREY)},
+            "percentunit", QUOTA, size=TILE, words={-1: ("no quota set", m.GREY)},
         ),
-        stat(
+        m.stat(
             "Age / limit",
             "Time without a write as a share of the inactivity limit set at BorgBase.",
             _or_why(q.lateness(q.REPO, ONE), (limit, 1), never, ("", 3)),
             "percentunit", LATENESS, size=TILE,
             words={
-                -1: ("no limit set", GREY),
-                -2: ("never written to", ORANGE),
-                -3: ("last write unknown", GREY),
+                -1: ("no limit set", m.GREY),
+                -2: ("never written to", m.ORANGE),
+                -3: ("last write unknown", m.GREY),
             },
         ),
-        stat(
+        m.stat(
             "Days until full",
             "Until the quota is used up, if the repo grows on as it did in the last week.",
             left, "none", DAYS_LEFT, decimals=0, size=TILE,
             words={
-                -1: ("no quota set", GREY),
-                -2: ("no week of history yet", GREY),
-                -3: ("not growing", GREEN),
+                -1: ("no quota set", m.GREY),
+                -2: ("no week of history yet", m.GREY),
+                -3: ("not growing", m.GREEN),
             },
         ),
-        stat(
+        m.stat(
             "Growth per day",
             "Bytes a day over the last week: the average of a day less that of a week before.",
-            q.growth(q.REPO),
-            "decbytes", FACT, missing="no week of history", size=TILE,
+            q.growth(q.REPO), "decbytes", m.FACT, missing="no week of history", size=TILE,
         ),
-        stat(
-            "Usage",
-            "Space that the repo takes on the server.",
-            _of("usage_bytes"),
-            "decbytes", FACT, size=TILE,
+        m.stat(
+            "Usage", "Space that the repo takes on the server.", _of("usage_bytes"),
+            "decbytes", m.FACT, size=TILE,
         ),
-        stat(
-            "Last write",
-            "The last backup, prune or compaction that BorgBase knows of.",
-            _or_why(f"{written} * 1000", never, ("", 3)),
-            "dateTimeFromNow", FACT, size=TILE,
-            words={-2: ("never", ORANGE), -3: ("unknown", GREY)},
+        m.stat(
+            "Last write", "The last backup, prune or compaction that BorgBase knows of.",
+            _or_why(f"{written} * 1000", never, ("", 3)), "dateTimeFromNow", m.FACT, size=TILE,
+            words={-2: ("never", m.ORANGE), -3: ("unknown", m.GREY)},
         ),
-        stat(
+        m.stat(
             "Account",
             "Whether the last poll of the account's repo list succeeded. While it is down, what is"
-            " shown is old, or gone.",
-            q.newest("borgbase_up", "account"),
-            "none", FACT, size=TILE, words=UP,
+            " shown is old, or gone.", q.newest("borgbase_up", "account"),
+            "none", m.FACT, size=TILE, words=UP,
         ),
         source() | SMALL,
     ]  # fmt: skip
@@ -113,76 +83,66 @@ def _now() -> list[Json]:
 SMALL = {"gridPos": dict(zip("wh", TILE, strict=True))}
 
 
-def _facts() -> Json:
+def _facts() -> m.Json:
     facts = "repo, repo_id, version, encryption, access_mode, repo_region, server"
     created, limit = _of("created_timestamp_seconds"), _of("inactivity_limit_seconds")
-    return table(
-        "Facts",
-        "What BorgBase reports of the repo.",
-        f"max by (account, {facts}) ({q.info(q.REPO)})",
-        ("account", "repo_id"),
+    return m.table(
+        "Facts", "What BorgBase reports of the repo.",
+        f"max by (account, {facts}) ({q.info(q.REPO)})", ("account", "repo_id"),
         [
-            column("Name", "repo", custom__minWidth=160),
-            column("Id", "repo_id", custom__width=90),
-            column("Version", "version", custom__width=90),
-            column("Encryption", "encryption", custom__width=120),
-            column("Access", "access_mode", custom__width=80),
-            column("Region", "repo_region", custom__width=70),
-            column("Server", "server", custom__minWidth=200),
-            column(
-                "Created", Query(f"{created} * 1000"), unit="time:YYYY-MM-DD", custom__width=105
-            ),
-            column("Limit", Query(f"{limit} / {q.DAY}"), unit=DAYS, custom__width=65),
-            column("Quota", Query(_of("quota_bytes")), unit="decbytes", custom__width=85),
+            m.column("Name", "repo", custom__minWidth=160),
+            m.column("Id", "repo_id", width=90),
+            m.column("Version", "version", width=90),
+            m.column("Encryption", "encryption", width=120),
+            m.column("Access", "access_mode", width=80),
+            m.column("Region", "repo_region", width=70),
+            m.column("Server", "server", custom__minWidth=200),
+            m.column("Created", m.Query(f"{created} * 1000"), unit="time:YYYY-MM-DD" , width=105),
+            m.column("Limit", m.Query(f"{limit} / {q.DAY}"), unit=m.DAYS, width=65),
+            m.column("Quota", m.Query(_of("quota_bytes")), unit="decbytes", width=85),
         ],
-        (24, 4),
-        "No such repo at the end of the shown time.",
-        sort="Name",
-        descending=False,
-    )
+        (24, 4), "No such repo at the end of the shown time.", sort="Name", descending=False,
+    )  # fmt: skip
 
 
-def _usage() -> list[Json]:
+def _usage() -> list[m.Json]:
     usage, quota = _of("usage_bytes"), _of("quota_bytes")
     return [
-        lines(
+        m.lines(
             "Usage and quota",
             "Space that the repo takes on the server, and its quota if it has one.",
-            [Query(usage, "used"), Query(quota, "quota")],
+            [m.Query(usage, "used"), m.Query(quota, "quota")],
             (24, 9), "decbytes", "No usage is known in the shown time.",
-            overrides=[override("used", **LEVEL), override("quota", **LIMIT)],
+            overrides=[m.override("used", **m.LEVEL), m.override("quota", **m.LIMIT)],
         ),
     ]  # fmt: skip
 
 
-def _changes() -> list[Json]:
+def _changes() -> list[m.Json]:
     last = f"last_over_time(borgbase_repo_usage_bytes{{{q.REPO}}}[1d]"
     change = f"max by ({ONE}) ({last} offset -1d)) - max by ({ONE}) ({last}))"
     return [
-        lines(
+        m.lines(
             "Daily change",
             "What each day added, or a prune or compaction took back; the last bar is today's.",
-            [Query(change, "change")],
-            (12, 9), "decbytes", "No day of history yet.",
-            custom=BARS | {"barAlignment": 1}, defaults={"min": None},
-            overrides=[override("change", color=fixed(BLUE))],
-            more={"interval": "1d"},
+            [m.Query(change, "change")], (12, 9), "decbytes", "No day of history yet.",
+            custom=m.BARS | {"barAlignment": 1}, defaults={"min": None},
+            overrides=[m.override("change", color=m.fixed(m.BLUE))], more={"interval": "1d"},
         ),
-        lines(
+        m.lines(
             "Days since the last write",
             "Falls to nothing with each write; above the limit BorgBase alerts its owner.",
             [
-                Query(f"{q.age(q.REPO, ONE)} / {q.DAY}", "age"),
-                Query(f"{_of('inactivity_limit_seconds')} / {q.DAY}", "limit"),
+                m.Query(f"{q.age(q.REPO, ONE)} / {q.DAY}", "age"),
+                m.Query(f"{_of('inactivity_limit_seconds')} / {q.DAY}", "limit"),
             ],
-            (12, 9), "none", "No write is known in the shown time.",
-            custom=LINEAR,
-            overrides=[override("age", **LEVEL), override("limit", **LIMIT)],
+            (12, 9), "none", "No write is known in the shown time.", custom=m.LINEAR,
+            overrides=[m.override("age", **m.LEVEL), m.override("limit", **m.LIMIT)],
         ),
     ]  # fmt: skip
 
 
-def _settings() -> list[Json]:
+def _settings() -> list[m.Json]:
     flags = {
         "append-only": "append_only",
         "compaction": "compaction_enabled",
@@ -190,21 +150,21 @@ def _settings() -> list[Json]:
         "quota enforced": "quota_enabled",
     }
     return [
-        timeline(
+        m.timeline(
             "Flags",
             "How the repo was set up in the shown time. Append-only that ends unannounced is a"
             " sign of an intruder.",
-            [Query(_of(metric), flag) for flag, metric in flags.items()],
+            [m.Query(_of(metric), flag) for flag, metric in flags.items()],
             (17, 6),
             "No flag is known in the shown time.",
-            YES_NO,
+            m.YES_NO,
         ),
-        table(
+        m.table(
             "Keys",
             "SSH keys that may access the repo, by kind of access.",
             q.of_repo("keys", q.REPO, f"{ONE}, access"),
             ("access",),
-            [column("Access", "access"), column("Keys", "")],
+            [m.column("Access", "access"), m.column("Keys", "")],
             (7, 6),
             "Unknown, or not reached by SSH keys (restic, Vykar).",
             sort="Keys",
@@ -212,13 +172,13 @@ def _settings() -> list[Json]:
     ]
 
 
-def repository() -> Json:
+def repository() -> m.Json:
     """Make the dashboard."""
     alerts = (
         f'max by (alertname, severity) (ALERTS{{{q.REPO}, alertname=~"BorgBase.+",'
         ' alertstate="firing"})'
     )
-    return dashboard(
+    return m.dashboard(
         "borgbase-repository",
         "BorgBase / Repository",
         "One BorgBase repo: how full, how fresh, how it got there and how it is set up.",
@@ -231,13 +191,13 @@ def repository() -> Json:
             _settings(),
         ],
         [
-            annotation(
-                "Firing alerts", alerts, ORANGE, "1h",
+            m.annotation(
+                "Firing alerts", alerts, m.ORANGE, "1h",
                 titleFormat="{{alertname}}", tagKeys="severity",
             ),
             # Each write is one line in every panel: for those who ask for them.
-            annotation(
-                "Writes", f"{_of('last_modified_timestamp_seconds')} * 1000", BLUE, "1h",
+            m.annotation(
+                "Writes", f"{_of('last_modified_timestamp_seconds')} * 1000", m.BLUE, "1h",
                 titleFormat="written to", useValueForTime=True, enable=False,
             ),
             SIMULATED_DATA,

@@ -76,9 +76,9 @@ def test_the_json_has_the_types_of_grafanas_schema(grafana: Grafana) -> None:
         for panel in dashboard.pop("panels"):
             if panel["type"] == "row":
                 continue
-            config = panel["fieldConfig"]
+            config, defaults = panel["fieldConfig"], panel["fieldConfig"]["defaults"]
             parts = {"options": panel["options"], "overrides": config["overrides"]}
-            parts |= {"custom": config["defaults"]["custom"]} if "custom" in config["defaults"] else {}
+            parts |= {"custom": defaults["custom"]} if "custom" in defaults else {}
             name = f"panel{number}_{panel['id']}: Kinds['{panel['type']}']"
             made.append(f"export const {name} = {json.dumps(parts)};")
         made.append(f"export const dashboard{number}: Judged = {json.dumps(dashboard)};")

@@ -34,7 +34,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><style>
 @font-face { font-family: Inter; font-weight: 400; src: url(/inter-latin-400-normal.woff2) }
 @font-face { font-family: Inter; font-weight: 500; src: url(/inter-latin-500-normal.woff2) }
 * { box-sizing: border-box } body { margin: 0 }
-</style><link rel="stylesheet" href="/page.css"><div id="root"></div><script src="/page.js"></script>"""
+</style><link rel="stylesheet" href="/page.css">
+<div id="root"></div><script src="/page.js"></script>"""
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-web-security", "--disable-lcd-text")
 
 
@@ -109,7 +110,7 @@ class Grafana:
         page = self.browser.new_page(viewport={"width": width, "height": height})
         page.clock.set_fixed_time(end)
         page.route(f"{ORIGIN}/**", self._fulfil)
-        asked = {
+        asked: dict[str, str | list[str]] = {
             "dashboard": uid, "prometheus": f"http://{prometheus}", "theme": theme,
             "from": f"{start * 1000:.0f}", "to": f"{end * 1000:.0f}",
         }  # fmt: skip
@@ -140,7 +141,7 @@ def browsing(chromium: Path, bundle: Path) -> Iterator[Grafana]:
     """Start a browser for the page in the folder `bundle`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium, args=ARGUMENTS, env=os.environ | settings(chromium)
+            executable_path=chromium, args=ARGUMENTS, env={**os.environ, **settings(chromium)}
         )
         yield Grafana(browser, bundle)
         browser.close()

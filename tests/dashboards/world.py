@@ -113,8 +113,9 @@ def scenes(data: Path) -> None:
     dead = halves["dead"]
     _scene(data, "half", halves, hours=12, events={8 * HOUR: lambda: dead.revoke(dead.token)})
     gone = _account(repos=2)
-    gone_id = gone.repos[0].id
-    _scene(data, "vanished", {"gone": gone}, hours=6, events={2 * HOUR: lambda: gone.delete(gone_id)})
+    first = gone.repos[0].id
+    deletion = {2 * HOUR: lambda: gone.delete(first)}
+    _scene(data, "vanished", {"gone": gone}, hours=6, events=deletion)
     _scene(data, "demo", {"demo": _account(repos=2)})
     with lines_to(data) as lines:
         for at in range(int(END - 2 * HOUR), int(END) + 1, 300):
