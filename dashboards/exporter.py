@@ -5,15 +5,7 @@ from __future__ import annotations
 from dashboards import model as m
 from dashboards import queries as q
 from dashboards.choices import ACCOUNTS, JOBS
-from dashboards.overview import (
-    EXPIRY,
-    SIMULATED_DATA,
-    UP,
-    data_age,
-    down,
-    scrapes_failing,
-    source,
-)
+from dashboards.overview import EXPIRY, SIMULATED_DATA, UP, data_age, down, scrapes_failing, source
 
 WORKS = m.names({0: ("fails", m.ORANGE), 1: ("works", m.GREEN)})
 

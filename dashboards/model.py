@@ -111,18 +111,14 @@ def panel(  # noqa: PLR0913  # what a panel is made of
     base = {"unit": unit, "noValue": empty, "thresholds": thresholds}
     whole = {"decimals": 0} if unit == "percentunit" else {}
     return {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": DATASOURCE,
-        "targets": targets,
+        "type": kind, "title": title, "description": description,
+        "datasource": DATASOURCE, "targets": targets,
         "gridPos": {"w": size[0], "h": size[1]},
         "fieldConfig": {
-            "defaults": base | whole | (defaults or {}),
-            "overrides": list(overrides),
+            "defaults": base | whole | (defaults or {}), "overrides": list(overrides),
         },
         "options": options or {},
-    } | (more or {})
+    } | (more or {})  # fmt: skip
 
 
 LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
@@ -211,12 +207,8 @@ def timeline(
             "mappings": states,
         },
         options={
-            "alignValue": "left",
-            "legend": LEGEND,
-            "mergeValues": True,
-            "rowHeight": 0.8,
-            "showValue": "auto",
-            "tooltip": {"mode": "single", "sort": "none"},
+            "alignValue": "left", "legend": LEGEND, "mergeValues": True, "rowHeight": 0.8,
+            "showValue": "auto", "tooltip": {"mode": "single", "sort": "none"},
         },
     )  # fmt: skip
 
@@ -306,10 +298,8 @@ def table(  # noqa: PLR0913  # what a table is made of
         defaults={"custom": {"align": "auto", "filterable": pages, "inspect": False}},
         overrides=[EMPTY_CELL, *looks],
         options={
-            "cellHeight": "sm",
-            "enablePagination": pages,
+            "cellHeight": "sm", "showHeader": True, "enablePagination": pages,
             "footer": {"enablePagination": pages, "show": False},  # of Grafana 10 and 11
-            "showHeader": True,
             "sortBy": [{"desc": descending, "displayName": sort}],
         },
         more={

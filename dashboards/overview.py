@@ -191,7 +191,7 @@ def _expiries() -> m.Json:
             ),
             m.column("On", m.Query(f"{q.expiring()} * 1000"), unit="time:YYYY-MM-DD" , width=105),
         ],
-        (10, 11), "Nothing that is known expires within 90 days.", sort="Days left",
+        (10, 11), "No expiry is known within 90 days.", sort="Days left",
         descending=False,
     )  # fmt: skip
 
@@ -236,7 +236,7 @@ def _repos() -> m.Json:
             m.column("Version", "version", width=115),
         ],
         (24, 13),
-        "No repos: the accounts list none, or their last good poll is older than --poll.max-age.",
+        "No repo is known: the accounts list none, or their last good poll is too old.",
         sort="Pressure", pages=True,
     )  # fmt: skip
 
