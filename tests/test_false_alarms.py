@@ -2,10 +2,10 @@
 
 import pytest
 
-from borgbase_exporter.simulator import SimulatedAccount
 from tests.alarms import alarms
+from tests.clock import Clock
+from tests.graphql import SimulatedAccount
 from tests.history import DAY, HOUR, History
-from tests.simulator.asking import Clock
 
 BEGIN = 1_700_006_400.0
 """A midnight (UTC)."""

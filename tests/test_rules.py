@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from borgbase_exporter.metrics import BUILD, SCOPES
+from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
 from tests.programs import require
 from tests.rules import PROMETHEUS, ROOT, RULES, RUNBOOKS, account, exporter, groups_of, repo, rules
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import yaml
 
-from borgbase_exporter.simulator import SimulatedAccount
-from borgbase_exporter.simulator.schema import Drift, Edition
+from tests.clock import Clock
 from tests.end_to_end.processes import Prometheus
+from tests.graphql import Drift, Edition, SimulatedAccount
 from tests.history import DAY, HOUR, History, Target, lines_to, serve
 from tests.programs import require
-from tests.simulator.asking import Clock
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
 
