@@ -1,5 +1,7 @@
 """The variables by which a person chooses what a dashboard shows."""
 
+from __future__ import annotations
+
 from dashboards.model import variable
 from dashboards.queries import ACCOUNT, JOB
 
@@ -12,16 +14,13 @@ ONE_ACCOUNT = variable("account", "Account", _ACCOUNTS, many=False)
 REPO = variable("repo", "Repo", f"label_values(borgbase_repo_info{{{ACCOUNT}}}, repo)", many=False)
 
 # The id of the repo that has, or in the shown time had, the chosen name: a link with an old name
-# still leads to the repo, and its history goes on before the rename. Found by a regex and not by a
-# matcher, as not every Grafana quotes a name with quotation marks in it.
+# still leads to the repo, and its history goes on before the rename.
 REPO_ID = variable(
     "repo_id",
     "Repo id",
-    "query_result(count by (repo, repo_id) "
-    f"(last_over_time(borgbase_repo_info{{{ACCOUNT}}}[$__range])))",
+    f"label_values(borgbase_repo_info{{{ACCOUNT}, repo=~`${{repo:regex}}`}}, repo_id)",
     many=True,
-    allValue=None,
+    allValue="",
     hide=2,
-    regex=r'/repo="$repo",repo_id="([^"]+)"/',
     skipUrlSync=True,
 )

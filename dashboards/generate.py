@@ -1,6 +1,12 @@
-"""Write the dashboards' JSON: `python -m dashboards.generate`. A test fails when it is stale."""
+"""Write the dashboards' JSON: `python -m dashboards.generate`. A test fails when it is stale.
+
+`python -m dashboards.generate FOLDER` writes the form that grafana.com takes, for a release.
+"""
+
+from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from dashboards.exporter import exporter
@@ -9,6 +15,9 @@ from dashboards.overview import overview
 from dashboards.repository import repository
 
 FOLDER = Path(__file__).parent
+GRAFANA = "10.0.0"
+"""The oldest that the dashboards are meant for."""
+INPUT = "DS_PROMETHEUS"
 
 
 def files() -> dict[str, str]:
@@ -21,6 +30,31 @@ def text(dashboard: Json) -> str:
     return json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
 
 
+def shared(content: str) -> Json:
+    """Turn a file into what grafana.com takes: the data source is asked for during the import."""
+    content = content.replace("${datasource:queryparam}&", "")
+    dashboard: Json = json.loads(content.replace("${datasource}", f"${{{INPUT}}}"))
+    variables = dashboard["templating"]["list"]
+    dashboard["templating"]["list"] = [each for each in variables if each["type"] != "datasource"]
+    asked = {
+        "name": INPUT, "label": "Prometheus", "type": "datasource",
+        "description": "The Prometheus that scrapes borgbase-exporter",
+        "pluginId": "prometheus", "pluginName": "Prometheus",
+    }  # fmt: skip
+    kinds = sorted({panel["type"] for panel in dashboard["panels"]} - {"row"})
+    needed = [
+        {"type": "grafana", "id": "grafana", "name": "Grafana", "version": GRAFANA},
+        {"type": "datasource", "id": "prometheus", "name": "Prometheus", "version": "1.0.0"},
+        *({"type": "panel", "id": kind, "name": kind, "version": ""} for kind in kinds),
+    ]
+    return {"__inputs": [asked], "__elements": {}, "__requires": needed} | dashboard
+
+
 if __name__ == "__main__":
     for name, content in files().items():
-        (FOLDER / name).write_text(content, "utf-8")
+        if sys.argv[1:]:
+            folder = Path(sys.argv[1])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text(shared(content)), "utf-8")
+        else:
+            (FOLDER / name).write_text(content, "utf-8")

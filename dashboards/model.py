@@ -1,8 +1,10 @@
 """Grafana's classic dashboard model, as far as these dashboards need it.
 
 Plain dicts: the SDK for Python is released under version numbers that cannot be pinned sanely,
-and would save none of what stands here.
+and would save none of this.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +22,17 @@ WIDTH = 24
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#8e8e8e"
 """Well, good to know, a warning, critical; a mere fact; off or unknown."""
 
+UNKNOWN = "unknown"
+DAYS = "suffix: d"
+"""A unit: Grafana's own days become weeks from seven on."""
+
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL query; `step` is the least time between two of its points."""
+    """A PromQL query and the name of its series."""
 
     expr: str
     legend: str = ""
-    step: str = ""
 
 
 def steps(*bounds: float, colours: Sequence[str] = (GREEN, ORANGE, RED)) -> Json:
@@ -41,16 +46,32 @@ def steps(*bounds: float, colours: Sequence[str] = (GREEN, ORANGE, RED)) -> Json
 
 FACT = steps(colours=(BLUE,))
 ANY_IS_BAD = steps(1, colours=(GREEN, RED))
+ANY_IS_WARNING = steps(1, colours=(GREEN, ORANGE))
 ANY_IS_NEWS = steps(1, colours=(GREEN, YELLOW))
 
+Words = Mapping[int, tuple[str, str]]
 
-def names(texts: Mapping[int, tuple[str, str]]) -> list[Json]:
-    """Show values as words in colours."""
+
+def names(texts: Words, missing: str = UNKNOWN) -> list[Json]:
+    """Show values as words in colours, and a missing value as a grey word.
+
+    Grafana's `noValue` alone would have the colour of the lowest threshold, which is green.
+    """
+    special = {
+        match: {"text": missing, "color": GREY, "index": len(texts) + index}
+        for index, match in enumerate(("null+nan", "empty"))
+    }
+    made = [
+        {"type": "special", "options": {"match": match, "result": result}}
+        for match, result in special.items()
+    ]
+    if not texts:
+        return made
     options = {
         str(value): {"text": text, "color": colour, "index": index}
         for index, (value, (text, colour)) in enumerate(texts.items())
     }
-    return [{"type": "value", "options": options}]
+    return [{"type": "value", "options": options}, *made]
 
 
 YES_NO = names({0: ("no", GREY), 1: ("yes", GREEN)})
@@ -60,11 +81,6 @@ def override(name: str, **properties: Any) -> Json:
     """Set properties of the column or series of this name; `__` stands for a dot in theirs."""
     pairs = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
     return {"matcher": {"id": "byName", "options": name}, "properties": pairs}
-
-
-def override_like(pattern: str, **properties: Any) -> Json:
-    """Set properties of all columns or series whose names match."""
-    return override(pattern, **properties) | {"matcher": {"id": "byRegexp", "options": pattern}}
 
 
 def panel(  # noqa: PLR0913  # what a panel is made of
@@ -77,7 +93,6 @@ def panel(  # noqa: PLR0913  # what a panel is made of
     unit: str,
     empty: str,
     instant: bool = False,
-    table: bool = False,
     thresholds: Json = FACT,
     defaults: Json | None = None,
     overrides: Iterable[Json] = (),
@@ -87,32 +102,26 @@ def panel(  # noqa: PLR0913  # what a panel is made of
     """Make a panel without its place; `empty` says why there may be nothing to show."""
     targets = [
         {
-            "datasource": DATASOURCE,
-            "editorMode": "code",
-            "expr": query.expr,
-            "format": "table" if table else "time_series",
-            "instant": instant,
-            "interval": query.step,
-            "legendFormat": query.legend or "__auto",
-            "range": not instant,
-            "refId": ref,
+            "datasource": DATASOURCE, "editorMode": "code", "expr": query.expr,
+            "format": "table" if kind == "table" else "time_series", "instant": instant,
+            "legendFormat": query.legend or "__auto", "range": not instant, "refId": ref,
         }
         for ref, query in zip(ascii_uppercase, queries, strict=False)
-    ]
+    ]  # fmt: skip
+    base = {"unit": unit, "noValue": empty, "thresholds": thresholds}
+    whole = {"decimals": 0} if unit == "percentunit" else {}
     return {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": DATASOURCE,
-        "targets": targets,
+        "type": kind, "title": title, "description": description,
+        "datasource": DATASOURCE, "targets": targets,
         "gridPos": {"w": size[0], "h": size[1]},
         "fieldConfig": {
-            "defaults": {"unit": unit, "noValue": empty, "thresholds": thresholds}
-            | (defaults or {}),
-            "overrides": list(overrides),
+            "defaults": base | whole | (defaults or {}), "overrides": list(overrides),
         },
         "options": options or {},
-    } | (more or {})
+    } | (more or {})  # fmt: skip
+
+
+LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 
 def stat(
@@ -120,40 +129,26 @@ def stat(
     description: str,
     expr: str,
     unit: str,
-    empty: str,
     thresholds: Json,
     *,
-    size: tuple[int, int] = (3, 4),
+    words: Words | None = None,
+    missing: str = UNKNOWN,
+    size: tuple[int, int] = (4, 3),
     **defaults: Any,
 ) -> Json:
-    """Make a panel that shows one number, coloured."""
+    """Make a tile of one number, coloured; `words` replace some values, `missing` none at all."""
     return panel(
         "stat", title, description, [Query(expr)],
-        size=size, unit=unit, empty=empty, instant=True, thresholds=thresholds, defaults=defaults,
+        size=size, unit=unit, empty=missing, instant=True, thresholds=thresholds,
+        defaults={"mappings": names(words or {}, missing)} | defaults,
         options={
-            "colorMode": "value",
-            "graphMode": "none",
-            "justifyMode": "center",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "textMode": "value",
+            "colorMode": "value", "graphMode": "none", "justifyMode": "center",
+            "reduceOptions": LAST, "textMode": "value",
         },
     )  # fmt: skip
 
 
-def gauge(
-    title: str, description: str, expr: str, empty: str, thresholds: Json, *, most: float
-) -> Json:
-    """Make a panel that shows a share on a dial, which ends at `most`."""
-    return panel(
-        "gauge", title, description, [Query(expr)],
-        size=(4, 6), unit="percentunit", empty=empty, instant=True, thresholds=thresholds,
-        defaults={"min": 0, "max": most},
-        options={
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "showThresholdLabels": False,
-            "showThresholdMarkers": True,
-        },
-    )  # fmt: skip
+LEGEND = {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True}
 
 
 def lines(
@@ -165,21 +160,18 @@ def lines(
     empty: str,
     **more: Any,
 ) -> Json:
-    """Make a panel of lines over time, stepped: a value holds until the next poll."""
+    """Make a panel of lines over time, stepped (a value holds until the next poll), from zero."""
     custom = {
-        "drawStyle": "line",
-        "fillOpacity": 0,
-        "lineInterpolation": "stepAfter",
-        "lineWidth": 2,
-        "showPoints": "never",
-        "spanNulls": False,
-    }
-    defaults = {"color": {"mode": "palette-classic"}, "custom": custom | more.pop("custom", {})}
+        "drawStyle": "line", "fillOpacity": 0, "lineInterpolation": "stepAfter", "lineWidth": 2,
+        "showPoints": "never", "spanNulls": False,
+    }  # fmt: skip
+    custom |= more.pop("custom", {})
+    defaults = {"color": {"mode": "palette-classic"}, "custom": custom, "min": 0}
     return panel(
         "timeseries", title, description, queries, size=size, unit=unit, empty=empty,
         defaults=defaults | more.pop("defaults", {}),
         options={
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": LEGEND,
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         **more,
@@ -192,25 +184,11 @@ def fixed(colour: str) -> Json:
 
 
 DASHED = {"dash": [8, 6], "fill": "dash"}
+LIMIT = {"color": fixed(RED), "custom__lineStyle": DASHED}
+LEVEL = {"color": fixed(BLUE), "custom__fillOpacity": 15}
 BARS = {"drawStyle": "bars", "fillOpacity": 70, "lineWidth": 0}
 STACKED = {"fillOpacity": 40, "lineWidth": 1, "stacking": {"group": "A", "mode": "normal"}}
-
-
-def bars(
-    title: str, description: str, query: Query, size: tuple[int, int], unit: str, empty: str
-) -> Json:
-    """Make a panel of bars, one for each series of now."""
-    return panel(
-        "bargauge", title, description, [query],
-        size=size, unit=unit, empty=empty, instant=True, defaults={"min": 0},
-        options={
-            "displayMode": "basic",
-            "orientation": "horizontal",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "showUnfilled": True,
-            "valueMode": "color",
-        },
-    )  # fmt: skip
+LINEAR = {"lineInterpolation": "linear"}
 
 
 def timeline(
@@ -221,82 +199,119 @@ def timeline(
     empty: str,
     states: list[Json],
 ) -> Json:
-    """Make a panel of states over time, one band for each series."""
+    """Make a panel of states over time, one band for each series, with the states' words in it."""
     return panel(
         "state-timeline", title, description, queries, size=size, unit="none", empty=empty,
         defaults={
-            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
+            "custom": {"fillOpacity": 80, "lineWidth": 0},
             "mappings": states,
         },
         options={
-            "alignValue": "left",
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
-            "mergeValues": True,
-            "rowHeight": 0.8,
-            "showValue": "never",
-            "tooltip": {"mode": "single", "sort": "none"},
+            "alignValue": "left", "legend": LEGEND, "mergeValues": True, "rowHeight": 0.8,
+            "showValue": "auto", "tooltip": {"mode": "single", "sort": "none"},
         },
     )  # fmt: skip
 
 
+ROW_VALUE = ""
+"""The source of a column: the value of the query that makes the rows."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: a label, or the value of a query; how it looks is in `properties`."""
+    """A column of a table; how it looks is in `properties`."""
 
     title: str
     source: str | Query
     properties: Json
 
 
-def column(title: str, source: str | Query, **properties: Any) -> Column:
-    """Describe a column; `source` is a label or a query whose labels are columns, too."""
+def column(
+    title: str,
+    source: str | Query,
+    width: int = 0,
+    *,
+    words: Words | None = None,
+    hidden: bool = False,
+    **properties: Any,
+) -> Column:
+    """Describe a column; `source` is a row's label, ROW_VALUE, or a query by the rows' keys.
+
+    What a link needs must be a column, maybe a hidden one. Thresholds and words colour the text.
+    """
+    if width:
+        properties["custom__width"] = width
+    if words or "thresholds" in properties:
+        properties.setdefault("custom__cellOptions", {"type": "color-text"})
+    if words:
+        properties.setdefault("custom__align", "left")
+    if hidden:
+        everywhere = dict.fromkeys(("viz", "legend", "tooltip"), True)
+        properties |= {"custom__hidden": True, "custom__hideFrom": everywhere}
+    if words:
+        properties["mappings"] = names(words, "–")
+    if properties.get("unit") == "percentunit":
+        properties.setdefault("decimals", 0)
     return Column(title, source, properties)
 
 
-COLOURED_TEXT = {"type": "color-text"}
+EMPTY_CELL = {
+    "matcher": {"id": "byRegexp", "options": "/.*/"},
+    "properties": [{"id": "noValue", "value": "–"}, {"id": "mappings", "value": names({}, "–")}],
+}
+"""A panel's own noValue is for the whole panel, yet Grafana writes it into empty cells as well."""
 
 
-def table(
+def table(  # noqa: PLR0913  # what a table is made of
     title: str,
     description: str,
+    rows: str,
+    keys: Sequence[str],
     columns: Sequence[Column],
     size: tuple[int, int],
     empty: str,
     *,
     sort: str,
     descending: bool = True,
-    queries: Sequence[str] = (),
-    hidden: Sequence[str] = (),
+    pages: bool = False,
 ) -> Json:
-    """Make a table of now, a row for each set of labels; `queries` bring labels only."""
-    shown = [c.source for c in columns if isinstance(c.source, Query)]
-    asked = [*shown, *map(Query, queries)]
-    fields = ["Value"] if len(asked) == 1 else [f"Value #{ref}" for ref in ascii_uppercase]
-    values = dict(zip((query.expr for query in asked), fields, strict=False))
-    order = [values[c.source.expr] if isinstance(c.source, Query) else c.source for c in columns]
-    left_out = ["Time", *hidden, *(values[expr] for expr in queries)]
+    """Make a table of now: a row for each series of `rows`, which the labels `keys` tell apart.
+
+    Grafana's `merge` compares every row with every other as soon as one query is empty: seconds
+    for thousands of repos. So the queries are joined on one label made of the keys.
+    """
+    asked = [c.source.expr for c in columns if isinstance(c.source, Query)]
+    row = ", ".join(f'"{label}"' for label in ("row", "/", *keys))
+    queries = [f"label_join({rows}, {row})" if asked else rows]
+    queries += [f"max by (row) (label_join({expr}, {row}))" for expr in asked]
+    refs = [f"Value #{ref}" for ref in ascii_uppercase] if asked else ["Value"]
+    values = iter(refs[1:])
+    order = [
+        next(values) if isinstance(c.source, Query) else (c.source or refs[0]) for c in columns
+    ]
+    titles = dict(zip(order, (c.title for c in columns), strict=True))
+    looks = [override(c.title, **c.properties) for c in columns if c.properties]
+    join = {"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}
     return panel(
-        "table", title, description, asked,
-        size=size, unit="none", empty=empty, instant=True, table=True,
-        defaults={"custom": {"align": "auto", "filterable": True, "inspect": False}},
-        overrides=[override(c.title, **c.properties) for c in columns if c.properties],
+        "table", title, description, map(Query, queries),
+        size=size, unit="none", empty=empty, instant=True,
+        defaults={"custom": {"align": "auto", "filterable": pages, "inspect": False}},
+        overrides=[EMPTY_CELL, *looks],
         options={
-            "cellHeight": "sm",
-            "footer": {"enablePagination": True, "show": False},
-            "showHeader": True,
+            "cellHeight": "sm", "showHeader": True, "enablePagination": pages,
+            "footer": {"enablePagination": pages, "show": False},  # of Grafana 10 and 11
             "sortBy": [{"desc": descending, "displayName": sort}],
         },
         more={
             "transformations": [
-                {"id": "merge", "options": {}},
+                *([join] if asked else []),
+                {"id": "filterFieldsByName", "options": {"include": {"names": order}}},
                 {
                     "id": "organize",
                     "options": {
-                        "excludeByName": dict.fromkeys(left_out, True),
+                        "excludeByName": {},
                         "indexByName": {name: index for index, name in enumerate(order)},
-                        "renameByName": dict(
-                            zip(order, (c.title for c in columns), strict=True)
-                        ),
+                        "renameByName": titles,
                     },
                 },
             ]
@@ -311,54 +326,27 @@ def link(title: str, url: str) -> list[Json]:
 
 def variable(name: str, label: str, query: str, *, many: bool, **more: Any) -> Json:
     """Make a variable of what a query finds in the shown time range; `many` may be all."""
-    everything = {"text": ["All"], "value": ["$__all"]}
-    return {
-        "name": name,
-        "label": label,
-        "type": "query",
-        "datasource": DATASOURCE,
-        "definition": query,
-        "query": {"query": query, "refId": "StandardVariableQuery"},
-        "allValue": ".+" if many else None,
-        "current": everything if many else {},
-        "hide": 0,
-        "includeAll": many,
-        "multi": many,
-        "options": [],
-        "refresh": 2,
-        "regex": "",
-        "skipUrlSync": False,
-        "sort": 1,
-    } | more
+    everything = {"current": {"text": ["All"], "value": ["$__all"]}, "allValue": ".+"}
+    made = {
+        "name": name, "label": label, "type": "query", "datasource": DATASOURCE,
+        "definition": query, "query": {"query": query, "refId": "StandardVariableQuery"},
+        "hide": 0, "includeAll": many, "multi": many, "options": [], "refresh": 2, "regex": "",
+        "skipUrlSync": False, "sort": 1,
+    }  # fmt: skip
+    return made | (everything if many else {}) | more
 
 
 CHOOSE_DATASOURCE: Json = {
-    "name": "datasource",
-    "label": "Data source",
-    "type": "datasource",
-    "query": "prometheus",
-    "current": {},
-    "hide": 0,
-    "includeAll": False,
-    "multi": False,
-    "options": [],
-    "refresh": 1,
-    "regex": "",
+    "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
+    "hide": 0, "includeAll": False, "multi": False, "options": [], "refresh": 1, "regex": "",
     "skipUrlSync": False,
-}
+}  # fmt: skip
 
 
 def annotation(name: str, expr: str, colour: str, step: str, **more: Any) -> Json:
     """Mark moments on all the lines of a dashboard."""
-    return {
-        "name": name,
-        "datasource": DATASOURCE,
-        "enable": True,
-        "expr": expr,
-        "hide": False,
-        "iconColor": colour,
-        "step": step,
-    } | more
+    made = {"name": name, "datasource": DATASOURCE, "enable": True, "expr": expr, "hide": False}
+    return made | {"iconColor": colour, "step": step} | more
 
 
 def dashboard(
@@ -371,36 +359,21 @@ def dashboard(
 ) -> Json:
     """Put panels in rows, from left to right; a row that is a text is a heading."""
     links = {
-        "type": "dashboards",
-        "title": "",
-        "tags": [TAG],
-        "asDropdown": False,
-        "icon": "external link",
-        "includeVars": True,
-        "keepTime": True,
-        "targetBlank": False,
-    }
+        "type": "dashboards", "title": "", "tags": [TAG], "asDropdown": False, "tooltip": "",
+        "icon": "external link", "includeVars": True, "keepTime": True, "targetBlank": False,
+    }  # fmt: skip
     return {
         "id": None,
         "uid": uid,
-        "title": title,
-        "description": description,
-        "tags": [TAG],
+        "title": title, "description": description, "tags": [TAG],
         "annotations": {"list": list(annotations)},
-        "editable": False,
-        "fiscalYearStartMonth": 0,
-        "graphTooltip": 1,
-        "links": [links],
+        "editable": False, "fiscalYearStartMonth": 0, "graphTooltip": 1, "links": [links],
         "panels": _placed(rows),
-        "refresh": "5m",
-        "schemaVersion": 39,
+        "refresh": "5m", "schemaVersion": 39,
         "templating": {"list": [CHOOSE_DATASOURCE, *variables]},
-        "time": {"from": "now-30d", "to": "now"},
-        "timepicker": {},
-        "timezone": "browser",
-        "version": 1,
-        "weekStart": "",
-    }
+        "time": {"from": "now-30d", "to": "now"}, "timepicker": {}, "timezone": "browser",
+        "version": 1, "weekStart": "",
+    }  # fmt: skip
 
 
 def _placed(rows: Iterable[str | Sequence[Json]]) -> list[Json]:

@@ -1,333 +1,371 @@
 """BorgBase / Overview: what needs a hand, then the trends."""
 
+from __future__ import annotations
+
+from dashboards import model as m
 from dashboards import queries as q
 from dashboards.choices import ACCOUNTS, JOBS
-from dashboards.model import (
-    ANY_IS_BAD,
-    BLUE,
-    COLOURED_TEXT,
-    DASHED,
-    FACT,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    STACKED,
-    YELLOW,
-    Json,
-    Query,
-    bars,
-    column,
-    dashboard,
-    fixed,
-    lines,
-    link,
-    names,
-    override,
-    stat,
-    steps,
-    table,
-    timeline,
-)
 
 RUNBOOKS = (
     "https://github.com/borgbase-exporter/borgbase-exporter/blob/main/docs/runbooks"
     "/${__data.fields.alertname:percentencode}.md"
 )
-REPO_PAGE = (
-    "/d/borgbase-repository?${datasource:queryparam}&${job:queryparam}"
+_SAME = "?${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
+_ACCOUNT_AND_REPO = (
     "&var-account=${__data.fields.account:percentencode}"
-    "&var-repo=${__data.fields.repo:percentencode}&${__url_time_range}"
+    "&var-repo=${__data.fields.repo:percentencode}"
 )
+REPO_PAGE = f"/d/borgbase-repository{_SAME}{_ACCOUNT_AND_REPO}"
+ALERT_PAGE = f"/d/${{__data.fields.page}}{_SAME}{_ACCOUNT_AND_REPO}"
 
-QUOTA = steps(0.85, 0.95)
-LATENESS = steps(1, 2)
-PLAN = steps(0.9, 0.97)
-DATA_AGE = steps(45 * 60, 2 * 3600)
-DAYS_LEFT = steps(3, 14, colours=(RED, ORANGE, GREEN))
-PRESSURE = steps(0.85, 1)
-TIME_LEFT = steps(-30 * q.DAY, 3 * q.DAY, 14 * q.DAY, colours=(GREY, RED, ORANGE, GREEN))
+QUOTA, PLAN, LATENESS = m.steps(*q.QUOTA), m.steps(*q.PLAN), m.steps(*q.LATENESS)
+PRESSURE = m.steps(q.QUOTA[0], 1)
+DATA_AGE = m.steps(2 * 3600, 6 * 3600)
+DAYS_LEFT = m.steps(3, q.EXPIRY_DAYS, colours=(m.RED, m.ORANGE, m.GREEN))
+EXPIRY = m.steps(-30, 3, q.EXPIRY_DAYS, colours=(m.GREY, m.RED, m.ORANGE, m.GREEN))
 """What ended long ago has been given up."""
 
-SEVERITIES = {3: ("critical", RED), 2: ("warning", ORANGE), 1: ("info", YELLOW)}
-FLAGS = names(
-    {
-        bits: (text, GREY)
-        for bits, text in enumerate(
-            (
-                "–",
-                "append-only",
-                "compaction",
-                "append-only, compaction",
-                "SFTP",
-                "append-only, SFTP",
-                "compaction, SFTP",
-                "append-only, compaction, SFTP",
-            )
+SEVERITIES = {3: ("critical", m.RED), 2: ("warning", m.ORANGE), 1: ("info", m.BLUE)}
+FLAGS: m.Words = {
+    bits: (
+        ", ".join(
+            name for bit, name in ((1, "append-only"), (2, "compaction"), (4, "SFTP")) if bits & bit
         )
-    }
-)
-FRESHNESS = names({0: ("in time", GREEN), 1: ("overdue", ORANGE), 2: ("long overdue", RED)})
-
-
-def _headline() -> list[Json]:
-    never = (
-        f"({q.of_repo('created_timestamp_seconds')} < time() - 3 * {q.DAY})"
-        f" unless {q.of_repo('last_modified_timestamp_seconds')}"
+        or "none",
+        m.GREY,
     )
-    polled = q.newest("borgbase_last_success_timestamp_seconds", "account")
+    for bits in range(8)
+}
+UP: m.Words = {0: ("down", m.RED), 1: ("up", m.GREEN)}
+SIMULATED: m.Words = {0: ("BorgBase", m.GREEN), 1: ("SIMULATED", m.ORANGE)}
+FRESHNESS = m.names({0: ("in time", m.GREEN), 1: ("overdue", m.ORANGE), 2: ("long overdue", m.RED)})
+
+_SIMULATED = q.newest("borgbase_simulated", "account")
+SIMULATED_DATA = m.annotation(
+    "Simulated data", f"{_SIMULATED} == 1", m.ORANGE, "15m",
+    titleFormat="The account {{account}} is simulated: its data is invented.",
+)  # fmt: skip
+
+
+def source() -> m.Json:
+    """Say whether the data is invented."""
+    up = q.newest("borgbase_up", "account")
+    return m.stat(
+        "Data from",
+        "SIMULATED: at least one of the accounts is that of --demo, and its data is invented.",
+        f"max({_SIMULATED} or 0 * {up})", "none", m.FACT, words=SIMULATED,
+    )  # fmt: skip
+
+
+def down() -> m.Json:
+    """Count the accounts that cannot be polled."""
+    return m.stat(
+        "Accounts down",
+        "Accounts whose last poll of the repo list failed. What is shown of them is old, or gone.",
+        f"sum({q.newest('borgbase_up', 'account')} == bool 0)", "none", m.ANY_IS_BAD,
+    )  # fmt: skip
+
+
+def scrapes_failing() -> m.Json:
+    """Count the exporters that do not answer."""
+    return m.stat(
+        "Scrapes failing",
+        "Exporters of the shown time that Prometheus still has as a target and cannot read.",
+        f"sum({q.scrapes()} == bool 0)", "none", m.ANY_IS_BAD,
+    )  # fmt: skip
+
+
+def data_age() -> m.Json:
+    """Say how old the numbers are."""
+    return m.stat(
+        "Data age",
+        "Time since the last good poll; of several accounts, the longest. All numbers are as of"
+        " then.", f"max(time() - {q.polled()})", "s", DATA_AGE, decimals=1,
+    )  # fmt: skip
+
+
+def _trust() -> list[m.Json]:
+    alerts = f"count({q.firing('alertname, account, repo_id')}) or 0 * count({q.rules()})"
     return [
-        stat(
-            "Alerts",
-            "BorgBase alerts that fire now, listed below. Needs the alert rules in Prometheus.",
-            f"count({q.firing('alertname, account, repo')})",
-            "none", "none", ANY_IS_BAD,
+        m.stat(
+            "Firing alerts",
+            "BorgBase alerts that fire now, listed below. Unknown while no rules write to this"
+            " data source.", alerts, "none", m.ANY_IS_BAD, missing="no rules seen",
         ),
-        stat(
-            "Overdue",
-            "Repos without a write for longer than their inactivity limit at BorgBase.",
-            f"sum({q.lateness()} > bool 1)",
-            "none", "no limit set", ANY_IS_BAD,
+        down(),
+        scrapes_failing(),
+        data_age(),
+        m.stat(
+            "Repos", "Repos that the accounts list now.", f"sum({q.of_account('repos')})",
+            "none", m.FACT,
         ),
-        stat(
-            "Never backed up",
-            "Repos older than three days that were never written to.",
-            f"count({never}) or 0 * count({q.of_repo('created_timestamp_seconds')})",
-            "none", "no data", ANY_IS_BAD,
+        source(),
+    ]  # fmt: skip
+
+
+def _why(nothing_set: str) -> m.Words:
+    return {q.NOTHING_SET: (nothing_set, m.GREY), q.NO_REPOS: ("no repos", m.GREY)}
+
+
+def _counts() -> list[m.Json]:
+    usage = q.of_repo("usage_bytes")
+    old = f"{q.never_written()} < time() - 3 * {q.DAY}"
+    overdue = q.otherwise(f"sum({q.lateness()} > bool {q.LATENESS[0]})", usage)
+    full = q.otherwise(f"sum({q.used()} > bool {q.QUOTA[0]})", usage)
+    plan = q.otherwise(f"max({q.plan_used()})", q.of_account("usage_bytes"))
+    return [
+        m.stat(
+            "Overdue", "Repos without a write for longer than their inactivity limit at BorgBase.",
+            overdue, "none", m.ANY_IS_BAD, words=_why("no limit set"),
         ),
-        stat(
-            "Over 85 % of quota",
-            "Repos that use more than 85 % of their quota.",
-            f"sum({q.used()} > bool 0.85)",
-            "none", "no quota set", steps(1, colours=(GREEN, ORANGE)),
+        m.stat(
+            "Never backed up", "Repos older than three days that were never written to.",
+            q.otherwise(f"count({old}) or 0 * count({usage})", usage),
+            "none", m.ANY_IS_BAD, words=_why("none"),
         ),
-        stat(
+        m.stat(
+            f"Over {q.QUOTA[0] * 100:.0f} % of quota",
+            f"Repos that use more than {q.QUOTA[0] * 100:.0f} % of their quota.",
+            full, "none", m.ANY_IS_WARNING, words=_why("no quota set"),
+        ),
+        m.stat(
             "Plan used",
             "Usage as a share of what the plan allows: its maximum or, without one, what it"
             " includes. Of several accounts, the fullest.",
-            f"max({q.plan_used()})",
-            "percentunit", "no plan limit", PLAN,
+            plan, "percentunit", PLAN, words=_why("no plan limit"),
         ),
-        stat(
+        m.stat(
             "Accrued overage",
             "What usage beyond the plan has cost in this billing period. It endangers nothing.",
             f"sum({q.of_account('accrued_overage_usd')})",
-            "currencyUSD", "not known", steps(0.01, colours=(GREEN, YELLOW)),
+            "currencyUSD", m.steps(0.01, colours=(m.GREEN, m.YELLOW)), decimals=2,
         ),
-        stat(
-            "Data age",
-            "Time since the last good poll; of several accounts, the longest. All numbers here"
-            " are as of then.",
-            f"max(time() - {polled})",
-            "s", "no good poll yet", DATA_AGE,
-        ),
-        stat(
-            "Repos",
-            "Number of repos.",
-            f"sum({q.of_account('repos')})",
-            "none", "no data", FACT,
+        m.stat(
+            "Usage", "Space that all repos take at BorgBase.",
+            f"sum({q.of_account('usage_bytes')})", "decbytes", m.FACT,
         ),
     ]  # fmt: skip
 
 
-def _attention() -> list[Json]:
-    alerts = " or ".join(
-        f"{rank} * {q.firing('alertname, account, repo', severity)}"
-        for rank, (severity, _) in SEVERITIES.items()
+def _alerts() -> m.Json:
+    by = "alertname, account, repo_id, repo"
+    fire = " or ".join(
+        f"{rank} * {q.firing(by, severity)}" for rank, (severity, _) in SEVERITIES.items()
     )
-    renewed = q.of_account("auto_renew")
-    ends = q.of_account("subscription_end_timestamp_seconds")
-    token = q.newest("borgbase_api_token_expiration_timestamp_seconds", "account, token")
-    own = q.newest("borgbase_exporter_token_expiration_timestamp_seconds", "account")
-    expiries = " or ".join(
-        (
-            _called("subscription", f"{ends} unless {renewed} == 1"),
-            _called("subscription (renews itself)", f"{ends} and {renewed} == 1"),
-            f'label_replace({token}, "what", "token $1", "token", "(.*)")',
-            _called("the exporter's own token", f"{own} unless on (account) {token}"),
-        )
-    )
-    # What ended long ago or runs on for years is nobody's worry.
-    expiries = f"max by (account, what) ({expiries})"
-    near = f"({expiries} < time() + 400 * {q.DAY} > time() - 30 * {q.DAY})"
-    return [
-        table(
-            "Firing alerts",
-            "BorgBase alerts that fire now. An alert leads to its runbook, a repo to its page.",
-            [
-                column(
-                    "Severity", Query(alerts),
-                    mappings=names(SEVERITIES), custom__cellOptions=COLOURED_TEXT, custom__width=90,
-                ),
-                column("Alert", "alertname", links=link("Runbook", RUNBOOKS)),
-                column("Account", "account", custom__width=130),
-                column("Repo", "repo", links=link("Repo", REPO_PAGE)),
-            ],
-            (13, 9),
-            "Nothing fires, or the alert rules are not loaded.",
-            sort="Severity",
-        ),
-        table(
-            "Expiries",
-            "Subscriptions and API tokens that end within 400 days or ended within 30.",
-            [
-                column("Account", "account", custom__width=100),
-                column("What", "what"),
-                column(
-                    "Left", Query(f"{near} - time()"),
-                    unit="s", thresholds=TIME_LEFT, custom__cellOptions=COLOURED_TEXT,
-                    custom__width=110,
-                ),
-                column(
-                    "On", Query(f"{near} * 1000"), unit="dateTimeAsLocal", custom__width=140
-                ),
-            ],
-            (11, 9),
-            "Nothing expires within 400 days.",
-            sort="Left",
-            descending=False,
-        ),
-    ]  # fmt: skip
+    rows = f"max by ({by}) ({fire})"
+    for label, value, where in (
+        ("what", "exporter", ("account", "")),
+        ("what", "whole account", ("account", ".+")),
+        ("what", "$1", ("repo", "(.+)")),
+        ("page", "borgbase-exporter", ("", "")),
+        ("page", "borgbase-repository", ("repo", ".+")),
+    ):
+        rows = f'label_replace({rows}, "{label}", "{value}", "{where[0]}", "{where[1]}")'
+    return m.table(
+        "Firing alerts, worst first",
+        "BorgBase alerts that fire now. An alert leads to its runbook, what it is about to the"
+        " page of the repo or the exporter.", rows, ("alertname", "account", "repo_id"),
+        [
+            m.column("Severity", m.ROW_VALUE, words=SEVERITIES, width=90),
+            m.column("Alert", "alertname", links=m.link("Runbook", RUNBOOKS), custom__minWidth=220),
+            m.column("Account", "account", width=130),
+            m.column("About", "what", links=m.link("Page", ALERT_PAGE)),
+            m.column("Repo", "repo", hidden=True),
+            m.column("Page", "page", hidden=True),
+        ],
+        (14, 11), "No alert fires, or no rules write to this data source: see the tile above.",
+        sort="Severity",
+    )  # fmt: skip
 
 
-def _called(what: str, expr: str) -> str:
-    return f'label_replace({expr}, "what", "{what}", "", "")'
+def _expiries() -> m.Json:
+    return m.table(
+        "Expiries", "Subscriptions and API tokens that end within 90 days or ended within 30.",
+        q.expiring(), ("account", "what"),
+        [
+            m.column("Account", "account", width=110),
+            m.column("What", "what", custom__minWidth=140),
+            m.column(
+                "Days left", m.Query(f"({q.expiring()} - time()) / {q.DAY}"), decimals=0,
+                thresholds=EXPIRY, width=90,
+            ),
+            m.column("On", m.Query(f"{q.expiring()} * 1000"), unit="time:YYYY-MM-DD" , width=105),
+        ],
+        (10, 11), "No expiry is known within 90 days.", sort="Days left",
+        descending=False,
+    )  # fmt: skip
 
 
-def _repos() -> Json:
-    info = f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})"
+def _repos() -> m.Json:
     late = f'label_replace({q.lateness(or_created=True)}, "of", "limit", "", "")'
     full = f'label_replace({q.used()}, "of", "quota", "", "")'
     usage = q.of_repo("usage_bytes")
-    pressure = f"max by ({q.BY_REPO}) ({late} or {full} or 0 * {usage})"
+    pressure = f"max by ({q.BY_ID}) ({late} or {full} or 0 * {usage})"
     flags = " or ".join(
         f'label_replace({bit} * {q.of_repo(flag)}, "flag", "{flag}", "", "")'
         for bit, flag in ((1, "append_only"), (2, "compaction_enabled"), (4, "sftp_enabled"))
     )
-    flags = f"sum by ({q.BY_REPO}) ({flags})"
+    flags = f"sum by ({q.BY_ID}) ({flags})"
     written = q.of_repo("last_modified_timestamp_seconds")
-    share = {"custom__cellOptions": COLOURED_TEXT, "unit": "percentunit", "decimals": 0}
-    return table(
+    limit = q.of_repo("inactivity_limit_seconds")
+    return m.table(
         "Repos, worst first",
         "Pressure is the worse of used / quota and time without a write / inactivity limit: 100 %"
-        " is full or due. Days left: until the quota is used up, by the growth of the last week."
-        " A repo's name leads to its page.",
+        " is full or due. Days left: until the quota is used up, by the growth of the last week;"
+        " none is shown without a quota, without growth, or in the first week. A repo's name"
+        " leads to its page.", f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})",
+        ("account", "repo_id"),
         [
-            column("Repo", "repo", links=link("Repo", REPO_PAGE), custom__minWidth=150),
-            column("Account", "account", custom__width=110),
-            column(
-                "Pressure", Query(pressure),
-                custom__width=110, max=2, min=0, thresholds=PRESSURE, unit="percentunit",
-                decimals=0, custom__cellOptions={"type": "gauge", "mode": "basic"},
+            m.column("Repo", "repo", links=m.link("Repo", REPO_PAGE), custom__minWidth=150),
+            m.column("Account", "account", width=110),
+            m.column(
+                "Pressure", m.Query(pressure), max=2, min=0, thresholds=PRESSURE,
+                unit="percentunit", custom__cellOptions={"type": "gauge", "mode": "basic"},
+                width=120,
             ),
-            column("Usage", Query(usage), unit="decbytes", custom__width=95),
-            column("Quota", Query(q.of_repo("quota_bytes")), unit="decbytes", custom__width=95),
-            column("Used", Query(q.used()), thresholds=QUOTA, custom__width=75, **share),
-            column(
-                "Days left", Query(q.days_left()),
-                custom__cellOptions=COLOURED_TEXT, custom__width=90, decimals=0, unit="none",
-                thresholds=DAYS_LEFT,
+            m.column("Usage", m.Query(usage), unit="decbytes", width=90),
+            m.column("Quota", m.Query(q.of_repo("quota_bytes")), unit="decbytes" , width=85),
+            m.column("Used", m.Query(q.used()), thresholds=QUOTA, unit="percentunit", width=70),
+            m.column(
+                "Days left", m.Query(q.days_left()), decimals=0, thresholds=DAYS_LEFT, width=85,
             ),
-            column(
-                "Last write", Query(f"{written} * 1000"),
-                unit="dateTimeFromNow", custom__width=130,
-            ),
-            column(
-                "Limit", Query(q.of_repo("inactivity_limit_seconds")),
-                unit="s", decimals=0, custom__width=80,
-            ),
-            column("Flags", Query(flags), mappings=FLAGS, custom__width=210),
-            column("Region", "repo_region", custom__width=75),
-            column("Version", "version", custom__width=100),
+            m.column("Last write", m.Query(f"{written} * 1000"), unit="dateTimeFromNow", width=120),
+            m.column("Limit", m.Query(f"{limit} / {q.DAY}"), unit=m.DAYS, width=65),
+            m.column("Flags", m.Query(flags), words=FLAGS, width=180),
+            m.column("Region", "repo_region", width=65),
+            m.column("Version", "version", width=115),
         ],
         (24, 13),
-        "No repos: the account has none, or no poll has succeeded within --poll.max-age.",
-        sort="Pressure",
-        queries=[info],
-        hidden=["repo_id"],
+        "No repo is known: the accounts list none, or their last good poll is too old.",
+        sort="Pressure", pages=True,
     )  # fmt: skip
 
 
-def _trends() -> list[Json]:
+def _accounts() -> m.Json:
+    active = q.of_account("subscription_active")
+    plan = q.newest("borgbase_account_plan_info", "account, plan")
+    every = f"{plan} or on (account) {q.newest('borgbase_up', 'account')}"
+    tokens = q.newest("borgbase_account_api_tokens", "account, permission")
+    size: m.Json = {"width": 85, "unit": "decbytes"}
+    return m.table(
+        "Accounts",
+        "What each account uses, and what its plan includes and allows. Billed is the usage of"
+        " the last bill.", every, ("account",),
+        [
+            m.column("Account", "account", custom__minWidth=110),
+            m.column("State", m.Query(q.newest("borgbase_up", "account")), words=UP, width=65),
+            m.column(
+                "Data age", m.Query(f"time() - {q.polled()}"), unit="s", decimals=0,
+                thresholds=DATA_AGE, width=90,
+            ),
+            m.column("Plan", "plan", width=90),
+            m.column("Used", m.Query(q.plan_used()), thresholds=PLAN, unit="percentunit", width=65),
+            m.column("Usage", m.Query(q.of_account("usage_bytes")), **size),
+            m.column("Included", m.Query(q.of_account("plan_included_bytes")), **size),
+            m.column("Maximum", m.Query(q.of_account("plan_max_bytes")), **size),
+            m.column("Billed", m.Query(q.of_account("billed_usage_bytes")), **size),
+            m.column("Excess", m.Query(q.of_account("billed_excess_bytes")), **size),
+            m.column("Repos", m.Query(q.of_account("repos")), width=70),
+            m.column("Repo limit", m.Query(q.of_account("plan_max_repos")), unit="short", width=90),
+            m.column("Keys", m.Query(q.of_account("ssh_keys")), width=70),
+            m.column("Tokens", m.Query(f"sum by (account) ({tokens})"), width=70),
+            m.column(
+                "Subscription", m.Query(active),
+                words={0: ("inactive", m.ORANGE), 1: ("active", m.GREEN)}, width=105,
+            ),
+        ],
+        (24, 6), "No exporter was seen at the end of the shown time.", sort="State",
+        descending=False,
+    )  # fmt: skip
+
+
+def _trends() -> list[m.Json]:
     by_repo = q.of_repo("usage_bytes")
     # The largest as of the end of the shown range, so that they are the same ten all along.
-    usage_then = f"max by (account, repo_id) (borgbase_repo_usage_bytes{{{q.ACCOUNT}}} @ end())"
-    largest = f"topk(10, {usage_then})"
+    last = f"last_over_time(borgbase_repo_usage_bytes{{{q.ACCOUNT}}}[1d] @ end())"
+    largest = f"topk(10, max by ({q.BY_ID}) ({last}))"
     included, most = q.of_account("plan_included_bytes"), q.of_account("plan_max_bytes")
     total = q.of_account("usage_bytes")
     return [
-        lines(
+        m.lines(
             "Usage by repo",
-            "The ten largest repos as of the end of the shown time, and all others together.",
+            "The ten largest repos as of the last day of the shown time, and all others together.",
             [
-                Query(f"{by_repo} and on (account, repo_id) {largest}", "{{repo}} ({{account}})"),
-                Query(f"sum({by_repo} unless on (account, repo_id) {largest})", "all others"),
+                m.Query(f"{by_repo} and on ({q.BY_ID}) {largest}", "{{repo}} ({{account}})"),
+                m.Query(f"sum({by_repo} unless on ({q.BY_ID}) {largest})", "all others"),
             ],
-            (12, 9), "decbytes", "no data",
-            custom=STACKED, overrides=[override("all others", color=fixed(GREY))],
+            (12, 10), "decbytes", "No usage is known in the shown time.",
+            custom=m.STACKED, overrides=[m.override("all others", color=m.fixed(m.GREY))],
         ),
-        lines(
+        m.lines(
             "Usage and plan",
             "Usage of all accounts against what their plans include and allow at most. The maximum"
             " is shown where every account has one.",
             [
-                Query(f"sum({total})", "used"),
-                Query(f"sum({included})", "included"),
-                Query(
+                m.Query(f"sum({total})", "used"),
+                m.Query(f"sum({included})", "included"),
+                m.Query(
                     f"sum({most}) and on () count({most}) == on () count({total})", "maximum"
                 ),
             ],
-            (12, 9), "decbytes", "no data",
-            defaults={"min": 0},
+            (12, 10), "decbytes", "No usage is known in the shown time.",
             overrides=[
-                override("used", color=fixed(BLUE), custom__fillOpacity=15),
-                override("included", color=fixed(YELLOW), custom__lineStyle=DASHED),
-                override("maximum", color=fixed(RED), custom__lineStyle=DASHED),
+                m.override("used", **m.LEVEL),
+                m.override("included", **(m.LIMIT | {"color": m.fixed(m.YELLOW)})),
+                m.override("maximum", **m.LIMIT),
             ],
         ),
     ]  # fmt: skip
 
 
-def _details() -> list[Json]:
+def _details() -> list[m.Json]:
     late = q.lateness()
-    state = f"({late} > bool 1) + ({late} > bool 2)"
-    worst = f"topk(20, max_over_time(({late})[$__range:6h] @ end()))"
+    state = " + ".join(f"({late} > bool {bound})" for bound in q.LATENESS)
+    by_id = q.lateness(by=q.BY_ID)
+    worst = f"topk(20, max_over_time(({by_id})[$__range:$__interval] @ end()))"
     return [
-        bars(
+        m.table(
             "Growth per day, top 10",
-            "Bytes a day over the last week; empty in the first week of the exporter's life.",
-            Query(
-                f"sort_desc(topk(10, {q.named(q.growth())} > 0))", "{{repo}} ({{account}})"
-            ),
-            (9, 10), "decbytes", "Nothing grew, or there is no week of history yet.",
+            "Bytes a day over the last week; there is none in the exporter's first week.",
+            f"topk(10, {q.named(q.growth())} > 0)", ("account", "repo_id"),
+            [
+                m.column("Repo", "repo", links=m.link("Repo", REPO_PAGE), custom__minWidth=110),
+                m.column("Account", "account", width=90),
+                m.column(
+                    "Per day", m.ROW_VALUE, unit="decbytes", min=0,
+                    custom__cellOptions={"type": "gauge", "mode": "basic"}, width=160,
+                ),
+            ],
+            (9, 10), "No growth is known: nothing grew, or there is no week of history.",
+            sort="Per day",
         ),
-        timeline(
+        m.timeline(
             "Freshness",
             "Whether each repo was written to within its inactivity limit: the twenty that came"
             " closest to it, or passed it by the most, in the shown time.",
-            [
-                Query(
-                    f"{state} and on (account, repo_id, repo) {worst}", "{{repo}} ({{account}})"
-                )
-            ],
-            (15, 10), "no inactivity limit set", FRESHNESS,
+            [m.Query(f"{state} and on ({q.BY_ID}) {worst}", "{{repo}} ({{account}})")],
+            (15, 10), "No repo has an inactivity limit, or none is known in the shown time.",
+            FRESHNESS,
         ),
     ]  # fmt: skip
 
 
-def overview() -> Json:
+def overview() -> m.Json:
     """Make the dashboard."""
-    return dashboard(
+    return m.dashboard(
         "borgbase-overview",
         "BorgBase / Overview",
         "All BorgBase accounts and repos: what needs a hand, and where things are going.",
         [JOBS, ACCOUNTS],
         [
-            _headline(),
-            _attention(),
+            _trust(),
+            _counts(),
+            [_alerts(), _expiries()],
             [_repos()],
+            [_accounts()],
             "Trends",
             _trends(),
             _details(),
         ],
+        [SIMULATED_DATA],
     )

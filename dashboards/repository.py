@@ -1,156 +1,148 @@
 """BorgBase / Repository: all about one repo."""
 
+from __future__ import annotations
+
+from dashboards import model as m
 from dashboards import queries as q
 from dashboards.choices import JOBS, ONE_ACCOUNT, REPO, REPO_ID
-from dashboards.model import (
-    BARS,
-    BLUE,
-    DASHED,
-    FACT,
-    ORANGE,
-    RED,
-    YES_NO,
-    Json,
-    Query,
-    annotation,
-    column,
-    dashboard,
-    fixed,
-    gauge,
-    lines,
-    override,
-    stat,
-    table,
-    timeline,
-)
-from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA
+from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, UP, source
 
 # One repo: a rename in the shown time must not make two of it.
-ONE = "account, repo_id"
+ONE = q.BY_ID
+TILE = 3, 4
 
 
 def _of(metric: str) -> str:
     return q.of_repo(metric, q.REPO, ONE)
 
 
-def _now() -> list[Json]:
+def _or_why(expr: str, *reasons: tuple[str, int]) -> str:
+    """Give a negative number that names the first reason, where there is no value."""
+    usage = _of("usage_bytes")
+    parts = [f"0 * ({usage} {where}) - {number}" for where, number in reasons]
+    return " or ".join((expr, *parts))
+
+
+def _now() -> list[m.Json]:
+    quota = f"unless {_of('quota_bytes')}"
+    written = _of("last_modified_timestamp_seconds")
+    never = (f"== 0 unless {written}", 2)
+    limit = f"unless {_of('inactivity_limit_seconds')}"
+    left = _or_why(q.days_left(q.REPO, ONE), (quota, 1), (f"unless {q.growth(q.REPO)}", 2), ("", 3))
     return [
-        gauge(
-            "Quota used",
-            "Usage as a share of the quota.",
-            q.used(q.REPO, ONE),
-            "no quota set", QUOTA, most=1,
+        m.stat(
+            "Quota used", "Usage as a share of the quota.",
+            _or_why(q.used(q.REPO, ONE), (quota, 1)),
+            "percentunit", QUOTA, size=TILE, words={-1: ("no quota set", m.GREY)},
         ),
-        gauge(
-            "Age against limit",
+        m.stat(
+            "Age / limit",
             "Time without a write as a share of the inactivity limit set at BorgBase.",
-            q.lateness(q.REPO, ONE),
-            "no limit set, or never written to", LATENESS, most=2,
+            _or_why(q.lateness(q.REPO, ONE), (limit, 1), never, ("", 3)),
+            "percentunit", LATENESS, size=TILE,
+            words={
+                -1: ("no limit set", m.GREY),
+                -2: ("never written to", m.ORANGE),
+                -3: ("last write unknown", m.GREY),
+            },
         ),
-        stat(
+        m.stat(
             "Days until full",
             "Until the quota is used up, if the repo grows on as it did in the last week.",
-            q.days_left(q.REPO, ONE),
-            "none", "not growing, or no quota", DAYS_LEFT, decimals=0, **WIDE,
+            left, "none", DAYS_LEFT, decimals=0, size=TILE,
+            words={
+                -1: ("no quota set", m.GREY),
+                -2: ("no week of history yet", m.GREY),
+                -3: ("not growing", m.GREEN),
+            },
         ),
-        stat(
+        m.stat(
             "Growth per day",
             "Bytes a day over the last week: the average of a day less that of a week before.",
-            q.growth(q.REPO),
-            "decbytes", "no week of history yet", FACT, **WIDE,
+            q.growth(q.REPO), "decbytes", m.FACT, missing="no week of history", size=TILE,
         ),
-        stat(
-            "Usage",
-            "Space that the repo takes on the server.",
-            _of("usage_bytes"),
-            "decbytes", "not known", FACT, **WIDE,
+        m.stat(
+            "Usage", "Space that the repo takes on the server.", _of("usage_bytes"),
+            "decbytes", m.FACT, size=TILE,
         ),
-        stat(
-            "Last write",
-            "The last backup, prune or compaction.",
-            f"{_of('last_modified_timestamp_seconds')} * 1000",
-            "dateTimeFromNow", "never", FACT, **WIDE,
+        m.stat(
+            "Last write", "The last backup, prune or compaction that BorgBase knows of.",
+            _or_why(f"{written} * 1000", never, ("", 3)), "dateTimeFromNow", m.FACT, size=TILE,
+            words={-2: ("never", m.ORANGE), -3: ("unknown", m.GREY)},
         ),
+        m.stat(
+            "Account",
+            "Whether the last poll of the account's repo list succeeded. While it is down, what is"
+            " shown is old, or gone.", q.newest("borgbase_up", "account"),
+            "none", m.FACT, size=TILE, words=UP,
+        ),
+        source() | SMALL,
     ]  # fmt: skip
 
 
-WIDE = {"size": (4, 6)}
+SMALL = {"gridPos": dict(zip("wh", TILE, strict=True))}
 
 
-def _facts() -> Json:
+def _facts() -> m.Json:
     facts = "repo, repo_id, version, encryption, access_mode, repo_region, server"
-    created = _of("created_timestamp_seconds")
-    return table(
-        "Facts",
-        "What BorgBase tells about the repo.",
+    created, limit = _of("created_timestamp_seconds"), _of("inactivity_limit_seconds")
+    return m.table(
+        "Facts", "What BorgBase reports of the repo.",
+        f"max by (account, {facts}) ({q.info(q.REPO)})", ("account", "repo_id"),
         [
-            column("Name", "repo", custom__width=190),
-            column("Id", "repo_id"),
-            column("Version", "version"),
-            column("Encryption", "encryption", custom__width=130),
-            column("Access", "access_mode"),
-            column("Region", "repo_region"),
-            column("Server", "server", custom__width=220),
-            column("Created", Query(f"{created} * 1000"), unit="dateTimeAsLocal"),
-            column("Limit", Query(_of("inactivity_limit_seconds")), unit="s", decimals=0),
-            column("Quota", Query(_of("quota_bytes")), unit="decbytes"),
+            m.column("Name", "repo", custom__minWidth=160),
+            m.column("Id", "repo_id", width=90),
+            m.column("Version", "version", width=90),
+            m.column("Encryption", "encryption", width=120),
+            m.column("Access", "access_mode", width=80),
+            m.column("Region", "repo_region", width=70),
+            m.column("Server", "server", custom__minWidth=200),
+            m.column("Created", m.Query(f"{created} * 1000"), unit="time:YYYY-MM-DD" , width=105),
+            m.column("Limit", m.Query(f"{limit} / {q.DAY}"), unit=m.DAYS, width=65),
+            m.column("Quota", m.Query(_of("quota_bytes")), unit="decbytes", width=85),
         ],
-        (24, 4),
-        "No such repo at the end of the shown time.",
-        sort="Name",
-        descending=False,
-        queries=[f"max by (account, {facts}) ({q.info(q.REPO)})"],
-        hidden=["account"],
-    )
+        (24, 4), "No such repo at the end of the shown time.", sort="Name", descending=False,
+    )  # fmt: skip
 
 
-def _usage() -> list[Json]:
+def _usage() -> list[m.Json]:
     usage, quota = _of("usage_bytes"), _of("quota_bytes")
     return [
-        lines(
+        m.lines(
             "Usage and quota",
             "Space that the repo takes on the server, and its quota if it has one.",
-            [Query(usage, "used"), Query(quota, "quota")],
-            (24, 9), "decbytes", "no data",
-            defaults={"min": 0},
-            overrides=[
-                override("used", color=fixed(BLUE), custom__fillOpacity=15),
-                override("quota", color=fixed(RED), custom__lineStyle=DASHED),
-            ],
+            [m.Query(usage, "used"), m.Query(quota, "quota")],
+            (24, 9), "decbytes", "No usage is known in the shown time.",
+            overrides=[m.override("used", **m.LEVEL), m.override("quota", **m.LIMIT)],
         ),
     ]  # fmt: skip
 
 
-def _changes() -> list[Json]:
-    usage = _of("usage_bytes")
-    day_ago = f"max by ({ONE}) (borgbase_repo_usage_bytes{{{q.REPO}}} offset 1d)"
+def _changes() -> list[m.Json]:
+    last = f"last_over_time(borgbase_repo_usage_bytes{{{q.REPO}}}[1d]"
+    change = f"max by ({ONE}) ({last} offset -1d)) - max by ({ONE}) ({last}))"
     return [
-        lines(
+        m.lines(
             "Daily change",
-            "What each day added, or a prune or compaction took back.",
-            [Query(f"{usage} - {day_ago}", "change", step="1d")],
-            (12, 9), "decbytes", "no day of history yet",
-            custom=BARS, overrides=[override("change", color=fixed(BLUE))],
+            "What each day added, or a prune or compaction took back; the last bar is today's.",
+            [m.Query(change, "change")], (12, 9), "decbytes", "No day of history yet.",
+            custom=m.BARS | {"barAlignment": 1}, defaults={"min": None},
+            overrides=[m.override("change", color=m.fixed(m.BLUE))], more={"interval": "1d"},
         ),
-        lines(
-            "Age of the last write",
+        m.lines(
+            "Days since the last write",
             "Falls to nothing with each write; above the limit BorgBase alerts its owner.",
             [
-                Query(q.age(q.REPO, ONE), "age"),
-                Query(_of("inactivity_limit_seconds"), "limit"),
+                m.Query(f"{q.age(q.REPO, ONE)} / {q.DAY}", "age"),
+                m.Query(f"{_of('inactivity_limit_seconds')} / {q.DAY}", "limit"),
             ],
-            (12, 9), "s", "never written to",
-            defaults={"min": 0},
-            custom={"lineInterpolation": "linear"},
-            overrides=[
-                override("age", color=fixed(BLUE), custom__fillOpacity=15),
-                override("limit", color=fixed(RED), custom__lineStyle=DASHED),
-            ],
+            (12, 9), "none", "No write is known in the shown time.", custom=m.LINEAR,
+            overrides=[m.override("age", **m.LEVEL), m.override("limit", **m.LIMIT)],
         ),
     ]  # fmt: skip
 
 
-def _settings() -> list[Json]:
+def _settings() -> list[m.Json]:
     flags = {
         "append-only": "append_only",
         "compaction": "compaction_enabled",
@@ -158,51 +150,56 @@ def _settings() -> list[Json]:
         "quota enforced": "quota_enabled",
     }
     return [
-        timeline(
+        m.timeline(
             "Flags",
             "How the repo was set up in the shown time. Append-only that ends unannounced is a"
             " sign of an intruder.",
-            [Query(_of(metric), flag) for flag, metric in flags.items()],
+            [m.Query(_of(metric), flag) for flag, metric in flags.items()],
             (17, 6),
-            "no data",
-            YES_NO,
+            "No flag is known in the shown time.",
+            m.YES_NO,
         ),
-        table(
+        m.table(
             "Keys",
             "SSH keys that may access the repo, by kind of access.",
-            [
-                column("Access", "access"),
-                column("Keys", Query(q.of_repo("keys", q.REPO, f"{ONE}, access"))),
-            ],
+            q.of_repo("keys", q.REPO, f"{ONE}, access"),
+            ("access",),
+            [m.column("Access", "access"), m.column("Keys", "")],
             (7, 6),
-            "not known",
+            "Unknown, or not reached by SSH keys (restic, Vykar).",
             sort="Keys",
-            hidden=["account", "repo_id"],
         ),
     ]
 
 
-def repository() -> Json:
+def repository() -> m.Json:
     """Make the dashboard."""
     alerts = (
         f'max by (alertname, severity) (ALERTS{{{q.REPO}, alertname=~"BorgBase.+",'
         ' alertstate="firing"})'
     )
-    return dashboard(
+    return m.dashboard(
         "borgbase-repository",
         "BorgBase / Repository",
         "One BorgBase repo: how full, how fresh, how it got there and how it is set up.",
         [JOBS, ONE_ACCOUNT, REPO, REPO_ID],
-        [_now(), [_facts()], _usage(), _changes(), _settings()],
         [
-            annotation(
-                "Firing alerts", alerts, ORANGE, "1h",
+            _now(),
+            [_facts()],
+            _usage(),
+            _changes(),
+            _settings(),
+        ],
+        [
+            m.annotation(
+                "Firing alerts", alerts, m.ORANGE, "1h",
                 titleFormat="{{alertname}}", tagKeys="severity",
             ),
             # Each write is one line in every panel: for those who ask for them.
-            annotation(
-                "Writes", f"{_of('last_modified_timestamp_seconds')} * 1000", BLUE, "1h",
+            m.annotation(
+                "Writes", f"{_of('last_modified_timestamp_seconds')} * 1000", m.BLUE, "1h",
                 titleFormat="written to", useValueForTime=True, enable=False,
             ),
+            SIMULATED_DATA,
         ],
     )  # fmt: skip

@@ -1,119 +1,218 @@
-"""Which alerts a simulated history raises.
+"""Which alerts fire over weeks of samples, by the shipped rules and a real Prometheus.
 
-The shipped rules are evaluated over the data folder of a Prometheus (see tests.history), weeks in
-seconds: by range queries of the real Prometheus, a level of recording rules after the other, then
-the alerts. Only `for` is counted here, as Prometheus counts it.
+The rules are evaluated by range queries over a data folder: the recording rules level by level,
+what they record being added to the folder, then the alerts. What is sampled for eight days is not
+written but inserted where it is used, as a subquery. Only `for` and `keep_firing_for` are counted
+here.
 """
+
+from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import IO, TYPE_CHECKING, Any
 
-import yaml
+import requests
 
-from tests.end_to_end.processes import Prometheus
-from tests.history import lines_to, serve
+from tests.programs import require
+from tests.rules import rules, seconds
 
-RULES = Path(__file__).resolve().parent.parent / "deploy" / "prometheus" / "rules"
-STEP = 300.0
-"""Seconds between two evaluations; the rules say 1m and 2m, and look 10m back at the least."""
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEP = 240
+"""Seconds between two evaluations: what is recorded stays visible for five minutes."""
+RESOLUTION = "10m"
+"""How often what the rules keep is sampled."""
 POINTS = 10_000
 """Prometheus answers with up to 11,000 points of a series."""
+PATIENCE = 60.0
 
-Labels = dict[str, str]
-Points = list[tuple[float, str]]
-Rule = dict[str, Any]
+Labels = Mapping[str, str]
+Ask = Callable[[str], list[tuple[dict[str, str], list[tuple[float, str]]]]]
+"""Returns the series of an expression over the whole time."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Alarm:
-    """An alert from the first evaluation at which it fires to the last (Unix seconds)."""
+    """An alert from the first evaluation at which it fires until the first at which it does not."""
 
-    alert: str
-    severity: str
-    account: str
-    repo: str
+    labels: Labels
     begin: float
     end: float
 
+    @property
+    def name(self) -> str:
+        """The name of the alert."""
+        return self.labels["alertname"]
+
 
 def alarms(data: Path, start: float, end: float) -> list[Alarm]:
-    """Return what fires between two moments, the data folder's recorded series being added."""
-    rules = [
-        rule
-        for file in RULES.glob("*.yml")
-        for group in yaml.safe_load(file.read_text())["groups"]
-        for rule in group["rules"]
-    ]
-    for level in _levels([rule for rule in rules if "record" in rule]):
-        with serve(data) as prometheus, lines_to(data) as lines:
-            for rule in level:
-                for labels, points in _evaluated(prometheus, rule["expr"], start, end):
-                    series = rule["record"] + _spelled(labels)
-                    lines.writelines(f"{series} {value} {now}\n" for now, value in points)
-    with serve(data) as prometheus:
-        return sorted(
-            Alarm(
-                rule["alert"],
-                rule["labels"]["severity"],
-                labels.get("account", ""),
-                labels.get("repo", ""),
-                *span,
-            )
-            for rule in rules
-            if "alert" in rule
-            for labels, points in _evaluated(prometheus, rule["expr"], start, end)
-            for span in _firing(points, _seconds(rule.get("for", "0s")))
-        )
+    """Return what fires between two moments; what the rules record is added to the data folder."""
+    for level in _levels():
+        with serve(data, start, end) as ask, lines_to(data) as lines:
+            for name, series in _all(ask, level):
+                for labels, points in series:
+                    _write(lines, name, labels, points)
+    alerts = {
+        rule["alert"] + rule["labels"]["severity"]: rule for rule in rules() if "alert" in rule
+    }
+    found = []
+    with serve(data, start, end) as ask:
+        for key, series in _all(ask, {key: inserted(rule["expr"]) for key, rule in alerts.items()}):
+            rule = alerts[key]
+            own = {"alertname": rule["alert"], **rule["labels"]}
+            for labels, points in series:
+                for begin, stop in _firing([now for now, _ in points], rule, end):
+                    found.append(Alarm(labels | own, begin, stop))
+    return sorted(found, key=lambda alarm: (alarm.begin, alarm.name))
 
 
-def _levels(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
-    """Yield the recording rules in an order such that each reads only what is there by then."""
-    pending = list(rules)
+def _all(ask: Ask, expressions: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    with ThreadPoolExecutor(2) as pool:
+        yield from zip(expressions, pool.map(ask, expressions.values()), strict=True)
+
+
+def inserted(expression: str) -> str:
+    """Return an expression with the sampled series replaced by what they are samples of."""
+    sampled = {
+        rule["record"]: rule["expr"] for rule in rules() if "sampled" in rule.get("record", "")
+    }
+    names = "|".join(map(re.escape, sorted(sampled, key=len, reverse=True)))
+
+    def insert(found: re.Match[str]) -> str:
+        name, matcher, span = found.groups()
+        inner = re.sub(pattern, insert, sampled[name])
+        if matcher:
+            label, sign, value = re.fullmatch(r'\{(\w+)(!?=)"(.*)"\}', matcher).groups()  # type: ignore[union-attr]
+            one = f'label_replace(vector(1), "{label}", "{value}", "", "")'
+            inner = f"({inner}) {'unless' if sign == '!=' else 'and'} on ({label}) {one}"
+        return f"({inner})" + (f"[{span}:{RESOLUTION}]" if span else "")
+
+    pattern = re.compile(rf"\b({names})(?![\w:])(\{{[^}}]*\}})?(?:\[(\w+)\])?")
+    return re.sub(pattern, insert, expression)
+
+
+def _levels() -> Iterator[dict[str, str]]:
+    """Yield the other recording rules in an order such that each reads only what is there by "
+    "then."""
+    pending = {
+        rule["record"]: inserted(rule["expr"])
+        for rule in rules()
+        if "record" in rule and "sampled" not in rule["record"]
+    }
     while pending:
-        names = "|".join(re.escape(rule["record"]) for rule in pending)
-        level = [rule for rule in pending if not re.search(rf"\b(?:{names})\b", rule["expr"])]
-        assert level, f"these rules go round in circles: {names}"
+        names = re.compile(rf"(?<![\w:])(?:{'|'.join(map(re.escape, pending))})(?![\w:])")
+        level = {name: text for name, text in pending.items() if not names.search(text)}
+        assert level, f"these rules need each other: {[*pending]}"
         yield level
-        pending = [rule for rule in pending if rule not in level]
+        pending = {name: text for name, text in pending.items() if name not in level}
 
 
-def _evaluated(
-    prometheus: Prometheus, expression: str, start: float, end: float
-) -> Iterable[tuple[Labels, Points]]:
-    """Return the series of an expression over time."""
-    series: dict[str, tuple[Labels, Points]] = {}
+def _firing(times: list[float], rule: dict[str, Any], end: float) -> Iterator[tuple[float, float]]:
+    """Yield the spans in which an alert fires whose expression is true at these times."""
+    wait, keep = seconds(rule["for"]), seconds(rule.get("keep_firing_for", "0m"))
+    true = set(times)
+    since = begin = false = None
+    now = min(true, default=end)
+    while now <= end and (begin is not None or now <= max(true)):
+        if now in true:
+            since, false = now if since is None else since, None
+            if begin is None and now - since >= wait:
+                begin = now
+        else:
+            since, false = None, now if false is None else false
+            if begin is not None and now - false >= keep:
+                yield begin, now
+                begin = None
+        now += STEP
+    if begin is not None:
+        yield begin, float("inf")
+
+
+def _write(lines: IO[str], name: str, labels: Labels, points: Iterable[tuple[float, str]]) -> None:
+    pairs = (f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in labels.items())
+    series = f"{name}{{{','.join(pairs)}}}"
+    lines.writelines(f"{series} {value} {now}\n" for now, value in points)
+
+
+@contextmanager
+def lines_to(data: Path) -> Iterator[IO[str]]:
+    """Take samples as OpenMetrics lines with times, and add them to a Prometheus' data folder."""
+    data.mkdir(parents=True, exist_ok=True)
+    file = data.with_name(f"{data.name}.openmetrics")
+    with file.open("w", encoding="utf-8") as lines:
+        yield lines
+        lines.write("# EOF\n")
+    command: list[str | Path] = [
+        *(require("promtool"), "tsdb", "create-blocks-from", "--quiet"),
+        # The file is read once per block: of two hours if this did not say otherwise.
+        *("--max-block-duration=1458h", "openmetrics", file, data),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    file.unlink()
+
+
+@contextmanager
+def serve(data: Path, start: float, end: float) -> Iterator[Ask]:
+    """Run a Prometheus that only answers from a data folder, however old."""
+    config = data.with_name(f"{data.name}.yml")
+    config.write_text("")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*free.getsockname())
+    command = (
+        *(require("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={data}"),
+        *("--storage.tsdb.retention.time=100y", f"--web.listen-address={address}"),
+        "--query.max-samples=500000000",
+        "--query.timeout=10m",
+    )
+    with data.with_name(f"{data.name}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            _ready(session, f"http://{address}/-/ready", process)
+            yield lambda expression: _series(session, address, expression, start, end)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _ready(session: requests.Session, url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        assert process.poll() is None, "Prometheus does not start"
+        assert time.monotonic() < deadline, "Prometheus does not become ready"
+        try:
+            if session.get(url, timeout=PATIENCE).ok:
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.02)
+
+
+def _series(
+    session: requests.Session, address: str, expression: str, start: float, end: float
+) -> list[tuple[dict[str, str], list[tuple[float, str]]]]:
+    series: dict[str, tuple[dict[str, str], list[tuple[float, str]]]] = {}
     while start <= end:
         stop = min(end, start + (POINTS - 1) * STEP)
-        query = {"query": expression, "start": start, "end": stop, "step": STEP}
-        for found in prometheus.api(f"query_range?{urlencode(query)}")["result"]:
-            key = json.dumps(found["metric"], sort_keys=True)
+        query: dict[str, Any] = {"query": expression, "start": start, "end": stop, "step": STEP}
+        url = f"http://{address}/api/v1/query_range"
+        answer = session.post(url, data=query, timeout=10 * PATIENCE).json()
+        assert answer["status"] == "success", (answer, expression)
+        for found in answer["data"]["result"]:
             labels = {name: text for name, text in found["metric"].items() if name != "__name__"}
+            key = json.dumps(labels, sort_keys=True)
             series.setdefault(key, (labels, []))[1].extend(map(tuple, found["values"]))
         start = stop + STEP
-    return series.values()
-
-
-def _spelled(labels: Labels) -> str:
-    pairs = (f"{name}={json.dumps(text, ensure_ascii=False)}" for name, text in labels.items())
-    return f"{{{','.join(pairs)}}}"
-
-
-def _firing(points: Points, wait: float) -> Iterator[tuple[float, float]]:
-    """Yield the spans in which an alert fires that is true at these points."""
-    begin, last = float("inf"), float("-inf")
-    for now, _value in [*points, (float("inf"), "")]:
-        if now - last > STEP:
-            if last - begin >= wait:
-                yield begin + wait, last
-            begin = now
-        last = now
-
-
-def _seconds(duration: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    return sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)([smhd])", duration))
+    return [*series.values()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import (
     Account,

@@ -70,6 +70,8 @@ def curve(value: Value) -> Curve:
 
 HEALTHY: Mapping[str, Value] = {
     "borgbase_up": 1,
+    "borgbase_poll_interval_seconds": 900,
+    **{f"borgbase_entries_skipped{{collector={name}}}": 0 for name in ("repos", "tokens")},
     **{
         f"borgbase_collector_success{{collector={name}}}": 1
         for name in ("repos", "account", "ssh_keys", "tokens")
@@ -85,11 +87,13 @@ HEALTHY: Mapping[str, Value] = {
     "{permission=read_only,token=exporter,token_id=1}": 200 * DAY,
     "borgbase_api_token_expiration_timestamp_seconds"
     "{permission=full_access,token=terraform,token_id=2}": 300 * DAY,
+    "borgbase_account_api_tokens{permission=full_access}": 1,
     "borgbase_account_repos": 1,
     "borgbase_account_usage_bytes": 50 * GB,
     "borgbase_account_plan_included_bytes": 250 * GB,
     "borgbase_account_billed_excess_bytes": 0,
     "borgbase_account_subscription_end_timestamp_seconds": 90 * DAY,
+    "borgbase_account_subscription_active": 1,
     "borgbase_account_auto_renew": 0,
     "borgbase_repo_info": 1,
     "borgbase_repo_usage_bytes": 50 * GB,
@@ -100,6 +104,7 @@ HEALTHY: Mapping[str, Value] = {
     "borgbase_repo_inactivity_limit_seconds": DAY,
     "borgbase_repo_append_only": 0,
     "borgbase_repo_compaction_enabled": 1,
+    "borgbase_repo_keys{access=full}": 1,
 }
 ACME = {"account": "acme", "repo_id": "a1b2c3d4", "repo": "mail server"}
 GLOBEX = {"account": "globex", "repo_id": "e5f6a7b8", "repo": "nas"}
@@ -207,6 +212,8 @@ class Firing:
     step: int = 3 * MINUTE
     lenient: bool = False
     outlives_restart: bool = True
+    keeps: int = 0
+    """How long it goes on after the cure, in seconds."""
     cure: Change = field(default_factory=dict)
 
 
@@ -232,7 +239,7 @@ def rules() -> Iterator[dict[str, Any]]:
 
 def seconds(duration: str) -> int:
     """Read a Prometheus duration of one unit."""
-    return int(duration[:-1]) * {"m": MINUTE, "h": HOUR, "d": DAY}[duration[-1]]
+    return int(duration[:-1]) * {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}[duration[-1]]
 
 
 def hold(alert: str) -> int:
@@ -253,7 +260,7 @@ def _firing(alert: Alert, name: str, firing: Firing) -> dict[str, Any]:
     fires = firing.since + -(-hold(alert.name) // step) * step
     sooner = fires - step * (2 if firing.lenient else 1)
     restart, heals = fires + step, fires + 4 * step
-    clear = heals + 5 * step  # ten minutes are bridged
+    clear = heals + 5 * step + firing.keeps
 
     sick = changed(world("ab"), firing.change)
     if firing.outlives_restart:

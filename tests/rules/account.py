@@ -1,27 +1,30 @@
 """Cases of the alerts on an account's plan and subscription."""
 
-from tests.rules import ACCOUNT_LABELS, DAY, GB, HOUR, MINUTE, Alert, Firing, Story, ago
+from tests.rules import ACCOUNT_LABELS, DAY, GB, HOUR, MINUTE, Alert, Firing, Story, ago, until
 
 USAGE = "borgbase_account_usage_bytes"
 INCLUDED = "borgbase_account_plan_included_bytes"
 MAXIMUM = "borgbase_account_plan_max_bytes"
 EXCESS = "borgbase_account_billed_excess_bytes"
 END = "borgbase_account_subscription_end_timestamp_seconds"
+ACTIVE = "borgbase_account_subscription_active"
+FULL = "borgbase_account_api_tokens{permission=full_access}"
 AUTO_RENEW = "borgbase_account_auto_renew"
 BOTH = ("warning", "critical")
 
 
 def plan(used: str) -> str:
     return (
-        f"Account acme uses {used} of what its plan allows. Prune, delete what is not needed, or "
-        "take a bigger plan before backups fail or cost extra."
+        f"Account acme uses {used} of what its plan allows at most. At 100% BorgBase refuses "
+        f"writes, "
+        "and all its backups fail. Prune and compact the largest repos, or take a larger plan."
     )
 
 
 def subscription(ends: str) -> str:
     return (
-        f"The subscription of account acme {ends} and was not renewed. Renew it at BorgBase, or "
-        "its repos become unusable."
+        f"The subscription of account acme {ends} and was not renewed. Without one, expect "
+        "BorgBase to refuse backups. Renew it at BorgBase."
     )
 
 
@@ -29,6 +32,13 @@ def renewal(renews: str) -> str:
     return (
         f"The subscription of account acme {renews}. Check that the payment method at BorgBase is "
         "valid."
+    )
+
+
+def inactive(before: str) -> str:
+    return (
+        f"BorgBase reports the subscription of account acme as not active{before}. Expect it to "
+        "refuse backups. Look at the last payment at BorgBase."
     )
 
 
@@ -40,29 +50,48 @@ ALERTS = [
         labels=ACCOUNT_LABELS,
         fires={
             "of what is included, without a maximum": Firing(
-                change={USAGE: 226 * GB}, description=plan("90.4%")
+                change={USAGE: 226 * GB},
+                severities=("info",),
+                summary="The BorgBase plan's included space is almost used up.",
+                description="Account acme uses 90% of what its plan includes. Backups are safe: "
+                "the "
+                "plan has no maximum, and what goes beyond is billed. To pay less, prune and "
+                "compact, or compare plans.",
+            ),
+            "of the maximum": Firing(
+                change={USAGE: 915 * GB, MAXIMUM: 1000 * GB}, description=plan("92%")
             ),
             "of the maximum, critical": Firing(
                 change={USAGE: 976 * GB, MAXIMUM: 1000 * GB},
                 severities=BOTH,
-                description=plan("97.6%"),
+                description=plan("98%"),
             ),
         },
         silent={
-            "at the threshold": Story(change={USAGE: 225 * GB}),
+            "at the threshold": Story(change={USAGE: 900 * GB, MAXIMUM: 1000 * GB}),
+            "at the threshold of what is included": Story(change={USAGE: 225 * GB}),
             "more than is included, and a higher maximum": Story(
                 change={USAGE: 900 * GB, MAXIMUM: 1000 * GB}
             ),
             "no plan known": Story(change={USAGE: 900 * GB, INCLUDED: None}),
             "a limit of 0": Story(change={INCLUDED: 0}),
-            "list incomplete, so usage unknown": Story(change={USAGE: None}),
+            "list incomplete, what is known fits": Story(change={USAGE: None}),
         },
         stories={
             "critical only above its own threshold": Story(
-                change={USAGE: 242.5 * GB},
+                change={USAGE: 970 * GB, MAXIMUM: 1000 * GB},
                 at={3 * HOUR: "BorgBasePlanAlmostFull"},
                 ever="BorgBasePlanAlmostFull",
-            )
+            ),
+            "below 90% again, not below 85%: it goes on; then it ends": Story(
+                change={
+                    USAGE: until(3 * HOUR, 910 * GB, until(6 * HOUR, 860 * GB, 840 * GB)),
+                    MAXIMUM: 1000 * GB,
+                },
+                at={6 * HOUR - 5 * MINUTE: "BorgBasePlanAlmostFull", 7 * HOUR: ""},
+                ever="BorgBasePlanAlmostFull",
+                end=7 * HOUR,
+            ),
         },
     ),
     Alert(
@@ -75,7 +104,7 @@ ALERTS = [
                 change={EXCESS: 12.5 * GB},
                 severities=("info",),
                 description="Account acme was last billed for 12.5GB beyond its plan. Backups are "
-                "safe; to stop paying for it prune, or take a bigger plan.",
+                "safe. To pay less, prune and compact, or take a larger plan.",
             )
         },
         silent={
@@ -92,18 +121,18 @@ ALERTS = [
             "in less than 14 days": Firing(
                 change={END: 14 * DAY + 12 * MINUTE},
                 since=15 * MINUTE,
-                description=subscription("ends in 13d 22h 57m 0s"),
+                description=subscription("ends in 13d 22h 45m 0s"),
             ),
             "whether it renews itself is unknown": Firing(
                 change={END: 14 * DAY + 12 * MINUTE, AUTO_RENEW: None},
                 since=15 * MINUTE,
-                description=subscription("ends in 13d 22h 57m 0s"),
+                description=subscription("ends in 13d 22h 45m 0s"),
             ),
             "in less than 3 days, critical": Firing(
                 change={END: 3 * DAY},
                 since=3 * MINUTE,
                 severities=BOTH,
-                description=subscription("ends in 2d 22h 57m 0s"),
+                description=subscription("ends in 2d 22h 45m 0s"),
             ),
             "already past": Firing(
                 change={END: -2 * DAY}, severities=BOTH, description=subscription("has ended")
@@ -118,7 +147,7 @@ ALERTS = [
                 since=15 * MINUTE,
                 severities=("info",),
                 summary="The BorgBase subscription is about to renew itself.",
-                description=renewal("renews itself in 13d 22h 57m 0s"),
+                description=renewal("renews itself in 13d 22h 45m 0s"),
             ),
             "should have renewed itself today": Firing(
                 change={END: -HOUR, AUTO_RENEW: 1},
@@ -133,6 +162,48 @@ ALERTS = [
             "given up long ago": Story(change={END: -14 * DAY}),
             "given up long ago, though set to renew": Story(change={END: -14 * DAY, AUTO_RENEW: 1}),
             "no subscription": Story(change={END: None, AUTO_RENEW: None}),
+        },
+    ),
+    Alert(
+        name="BorgBaseSubscriptionInactive",
+        summary="The BorgBase subscription is not active.",
+        dashboard="borgbase-overview",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "since it was first seen": Firing(
+                change={ACTIVE: 0}, description=inactive(", 89d 22h 48m 0s before its end")
+            ),
+            "all at once": Firing(
+                change={ACTIVE: until(12 * MINUTE, 1, 0), END: None},
+                since=12 * MINUTE,
+                severities=BOTH,
+                description=inactive(""),
+            ),
+        },
+        silent={
+            "unknown": Story(change={ACTIVE: None}),
+            "in one answer": Story(change={ACTIVE: until(HOUR, 1, until(2 * HOUR, 0, 1))}),
+            "it has ended long ago": Story(change={ACTIVE: 0, END: -15 * DAY}),
+        },
+    ),
+    Alert(
+        name="BorgBaseFullAccessTokenAdded",
+        summary="A BorgBase account has a new API token with full access.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "one more": Firing(
+                change={FULL: until(12 * MINUTE, 1, 2)},
+                since=12 * MINUTE,
+                description="Account acme has 2 API tokens with full access, more than before. "
+                "Whoever holds one can delete every repo. If nobody created it on purpose, delete "
+                "it at once, change the password and end all sessions.",
+            )
+        },
+        silent={
+            "one less": Story(change={FULL: until(HOUR, 2, 1)}),
+            "one replaced": Story(change={FULL: until(HOUR, 1, until(2 * HOUR, 2, 1))}),
+            "the list is not known any more": Story(change={FULL: until(HOUR, 1)}),
         },
     ),
 ]

@@ -15,11 +15,16 @@ from tests.rules import (
     Value,
     World,
     ago,
+    changed,
     curve,
+    healed,
     now,
+    restarted,
     until,
 )
 
+BOTH = ("warning", "critical")
+SKIPPED = "borgbase_entries_skipped"
 FAILURES = "borgbase_poll_failures_total"
 OWN = "borgbase_exporter_token_expiration_timestamp_seconds"
 API = "borgbase_api_token_expiration_timestamp_seconds"
@@ -56,6 +61,42 @@ def without_accounts(before: World) -> World:
         key: until(12 * MINUTE, old) if "account" in dict(key.labels) else old
         for key, old in before.items()
     }
+
+
+def without_acme(begin: int) -> Change:
+    """Return the change after which the exporter does not have the account any more."""
+    return lambda before: {
+        key: until(begin, old) if ("account", "acme") in key.labels else old
+        for key, old in before.items()
+    }
+
+
+def absent(job: str) -> str:
+    return (
+        f"Prometheus gets no metrics from borgbase-exporter{job}. Backups go on, but nothing "
+        f"watches "
+        "its accounts: no alert on them can begin or end. Start the exporter, or correct the "
+        "scrape."
+    )
+
+
+def incomplete(collector: str) -> str:
+    return (
+        f"In account acme the list of the collector {collector} has had unreadable entries for "
+        f"hours. "
+        "What they stand for is unwatched, and for repos a deletion goes unnoticed. Run the "
+        "exporter's check to see which are missing, then upgrade the exporter or ask BorgBase's "
+        "support."
+    )
+
+
+def expiring(token: str, when: str) -> str:
+    return (
+        f"{token} of account acme {when}; what uses it stops working then. Create a new one and "
+        f"put "
+        "it where this one is used (an exporter that runs from the systemd unit needs a restart), "
+        "or delete it if nobody uses it."
+    )
 
 
 def one_target_of_two_down(before: World) -> World:
@@ -105,33 +146,22 @@ def outage(begin: int, end: int) -> Callable[[World], World]:
 ALERTS = [
     Alert(
         name="BorgBaseExporterAbsent",
-        summary="Nothing watches the BorgBase accounts.",
+        summary="A borgbase-exporter is gone.",
         dashboard="borgbase-exporter",
         labels={},
         fires={
             "target down": Firing(
                 change=without_exporter(0),
                 since=12 * MINUTE,
-                severities=("critical",),
+                severities=BOTH,
                 labels={"job": "borgbase"},
-                description="No metrics from borgbase-exporter (job borgbase): no other BorgBase "
-                "alert can fire. Start the exporter, or fix Prometheus' scrape of it.",
+                description=absent(" (job borgbase)"),
                 outlives_restart=False,
             ),
-            "job removed": Firing(
-                change=without_exporter(None),
-                since=12 * MINUTE,
-                severities=("critical",),
-                description="No metrics from borgbase-exporter: no other BorgBase "
-                "alert can fire. Start the exporter, or fix Prometheus' scrape of it.",
-                outlives_restart=False,
-            ),
-            "no account left": Firing(
-                change=without_accounts,
-                since=12 * MINUTE,
-                severities=("critical",),
-                description="No metrics from borgbase-exporter: no other BorgBase "
-                "alert can fire. Start the exporter, or fix Prometheus' scrape of it.",
+            "no exporter ever": Firing(
+                change=lambda _: {},
+                severities=BOTH,
+                description=absent(""),
                 outlives_restart=False,
             ),
         },
@@ -139,10 +169,61 @@ ALERTS = [
             "one of two replicas is down": Story(change=one_target_of_two_down, replicas="ab"),
             "a job of another kind is down": Story(change=another_job_down),
             "an account was removed": Story(
-                change=lambda before: {
-                    key: until(HOUR, old) if ("account", "acme") in key.labels else old
-                    for key, old in before.items()
-                }
+                change=without_acme(HOUR), ever="BorgBaseAccountAbsent"
+            ),
+        },
+        stories={
+            title: Story(
+                change=change,
+                at={HOUR: "BorgBaseExporterAbsent", 7 * HOUR: names},
+                ever="BorgBaseExporterAbsent",
+                end=7 * HOUR,
+            )
+            for title, change, names in (
+                ("job removed", without_exporter(None), 2 * "BorgBaseExporterAbsent "),
+                ("no account left", without_accounts, 2 * "BorgBaseExporterAbsent "),
+            )
+        }
+        | {
+            "down for five hours at night: no more than a warning": Story(
+                change=lambda before: healed(without_exporter(0)(before), before, 5 * HOUR),
+                at={4 * HOUR: "BorgBaseExporterAbsent", 6 * HOUR: ""},
+                ever="BorgBaseExporterAbsent",
+                end=6 * HOUR,
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseAccountAbsent",
+        summary="A BorgBase account is not watched any more.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "token file deleted": Firing(
+                change=without_acme(0 * HOUR + 3 * MINUTE),
+                since=18 * MINUTE,
+                description="Account acme disappeared from job borgbase 30m 0s ago, while others "
+                "are still there. Its backups go on, but no alert on them can begin or end. Put "
+                "its "
+                "token file back, or start the exporter that polled it.",
+                lenient=True,
+                outlives_restart=False,
+            ),
+        },
+        silent={
+            "the exporter restarts": Story(change=lambda before: restarted(before, HOUR, 600)),
+            "the whole exporter is down": Story(
+                change=without_exporter(0), ever="BorgBaseExporterAbsent"
+            ),
+            "one of two replicas is down": Story(change=one_target_of_two_down, replicas="ab"),
+        },
+        stories={
+            "removed on purpose: ends after two days": Story(
+                change=without_acme(2 * HOUR),
+                at={DAY: "BorgBaseAccountAbsent", 2 * DAY + 4 * HOUR: ""},
+                ever="BorgBaseAccountAbsent",
+                end=2 * DAY + 4 * HOUR,
+                step=HOUR,
             ),
         },
     ),
@@ -162,10 +243,12 @@ ALERTS = [
                     "borgbase_collector_success": until(12 * MINUTE, 1, 0),
                 },
                 since=12 * MINUTE,
-                severities=("critical",),
-                description="Account acme cannot be polled, and its token is to blame: create a "
-                "new read-only token at BorgBase and put it in the token's place. No restart is "
-                "needed where the token comes from a file.",
+                severities=BOTH,
+                description="Account acme cannot be polled because of its token. Backups go on, "
+                "but "
+                "what happens to them is unknown. Create a read-only API token at BorgBase and put "
+                "it in the place of the old one; with the systemd unit, and with BORGBASE_TOKEN, "
+                "restart the exporter afterwards.",
             )
             for reason in ("auth", "token")
         },
@@ -230,17 +313,17 @@ ALERTS = [
                     ),
                 },
                 since=12 * MINUTE,
-                description="Polls of account acme fail, and not for its token. Its last good "
-                "values are shown for six hours after the last success, then its repos are "
-                "unwatched. See the reason in the exporter's log, then check DNS, proxy and "
-                "firewall, and BorgBase's status page.",
+                description="Polls of account acme fail, and not because of its token. Backups "
+                "may go "
+                "on; alerts on them stay as they were. Look at BorgBase's status page, then at the "
+                "reason in the exporter's log: DNS, proxy, firewall.",
             ),
             "never up, without a single counted failure": Firing(
                 change={"borgbase_up": 0},
-                description="Polls of account acme fail, and not for its token. Its last good "
-                "values are shown for six hours after the last success, then its repos are "
-                "unwatched. See the reason in the exporter's log, then check DNS, proxy and "
-                "firewall, and BorgBase's status page.",
+                description="Polls of account acme fail, and not because of its token. Backups "
+                "may go "
+                "on; alerts on them stay as they were. Look at BorgBase's status page, then at the "
+                "reason in the exporter's log: DNS, proxy, firewall.",
             ),
         },
         silent={
@@ -276,8 +359,8 @@ ALERTS = [
                 change={"borgbase_last_success_timestamp_seconds": until(HOUR, now, HOUR)},
                 since=3 * HOUR + 3 * MINUTE,
                 description="The last poll of account acme ended 2h 15m 0s ago and none has "
-                "failed since: its poll loop hangs, or the cron job that writes the textfile is "
-                "gone. Restart the exporter and keep its log.",
+                "failed since: all its values are as old. Its poll loop hangs, or the timer that "
+                "writes the textfile has stopped. Save the exporter's log, then restart it.",
                 outlives_restart=False,  # it is the cure
             )
         },
@@ -302,9 +385,9 @@ ALERTS = [
         fires={
             "a limited token": Firing(
                 change={"borgbase_collector_success{collector=tokens}": 0},
-                description="Account acme is up, but its collector tokens fails. If the token "
-                "may not ask for this, start the exporter with --no-collector.tokens; else see "
-                "the reason in its log.",
+                description="Account acme is up, but its collector tokens fails: alerts made of "
+                "that part stay as they were. See the reason in the exporter's log. If the token "
+                "may not read this, start the exporter with --no-collector.tokens.",
             )
         },
         silent={
@@ -318,17 +401,61 @@ ALERTS = [
         },
     ),
     Alert(
+        name="BorgBaseListIncomplete",
+        summary="A list from the BorgBase API stays incomplete.",
+        dashboard="borgbase-exporter",
+        labels=ACCOUNT_LABELS,
+        fires={
+            "of repos": Firing(
+                change={"borgbase_account_repos": until(12 * MINUTE, 1)},
+                since=6 * HOUR + 12 * MINUTE,
+                lenient=True,
+                labels={"collector": "repos"},
+                description=incomplete("repos"),
+            ),
+            "of tokens": Firing(
+                change={f"{SKIPPED}{{collector=tokens}}": 1},
+                labels={"collector": "tokens"},
+                description=incomplete("tokens"),
+            ),
+        },
+        silent={
+            "for five hours": Story(
+                change={"borgbase_account_repos": until(HOUR, 1, until(6 * HOUR, None, 1))},
+                end=9 * HOUR,
+            ),
+            "every other time": Story(
+                change={"borgbase_account_repos": lambda t: None if t // (2 * HOUR) % 2 else 1},
+                end=12 * HOUR,
+            ),
+            "the API is down": Story(
+                change=lambda before: changed(
+                    outage(HOUR, 9 * HOUR)(before), {"borgbase_account_repos": until(HOUR, 1)}
+                ),
+                ever="BorgBaseAPIUnreachable",
+                end=9 * HOUR - 5 * MINUTE,
+            ),
+        },
+    ),
+    Alert(
         name="BorgBaseSchemaDrift",
         summary="The BorgBase API no longer has a field that the exporter reads.",
         dashboard="borgbase-exporter",
-        labels=ACCOUNT_LABELS | {"field": "RepoType.quota"},
+        labels=ACCOUNT_LABELS,
         fires={
-            "a field is gone": Firing(
-                change={"borgbase_schema_field_missing{field=RepoType.quota}": 1},
-                severities=("info",),
-                description="RepoType.quota is gone from the API (account acme): the metrics "
-                "made of it are absent, and alerts on them silent. Upgrade the exporter; if "
-                "there is no newer version, report it.",
+            f"{field} is gone": Firing(
+                change={f"borgbase_schema_field_missing{{field={field}}}": 1},
+                severities=severities,
+                labels={"field": field},
+                keeps=4 * HOUR,
+                description=f"{field} is gone from the API (account acme). The metrics made of it "
+                "are absent, and alerts on them cannot begin. Upgrade the exporter; if there is no "
+                "newer version, report it.",
+            )
+            for field, severities in (
+                ("RepoType.quota", ("warning", "info")),
+                ("RepoType.lastModified", ("warning", "info")),
+                ("RepoType.borgVersion", ("info",)),
             )
         },
         silent={
@@ -349,35 +476,26 @@ ALERTS = [
                 change={f"{API}{{token_id=2}}": 14 * DAY + 12 * MINUTE},
                 since=15 * MINUTE,
                 labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
-                description="API token terraform of account acme expires in 13d 22h 57m 0s. "
-                "Create a new one and put it where this one is used; delete it if it is not used "
-                "any more.",
+                description=expiring("API token terraform", "expires in 13d 22h 57m 0s"),
             ),
             "the exporter's own, which the list does not have": Firing(
                 change={OWN: 14 * DAY + 12 * MINUTE, API: None},
                 since=15 * MINUTE,
-                description="The exporter's own token of account acme expires in 13d 22h 57m 0s. "
-                "Create a new one and put it where this one is used; delete it if it is not used "
-                "any more.",
+                description=expiring("The exporter's own token", "expires in 13d 22h 57m 0s"),
             ),
             "the exporter's own, once, by the name that the list has": Firing(
                 change={OWN: 10 * DAY, f"{API}{{token_id=1}}": 10 * DAY + 0.5},
                 labels={"token_id": "1", "token": "exporter", "permission": "read_only"},
-                description="API token exporter of account acme expires in 9d 23h 0m 0s. Create "
-                "a new one and put it where this one is used; delete it if it is not used any "
-                "more.",
+                description=expiring("API token exporter", "expires in 9d 23h 0m 0s"),
             ),
             "the exporter's own, of one replica only": Firing(
                 change={OWN: 200 * DAY, f"{OWN}{{instance=b:10133}}": 10 * DAY, API: None},
-                description="The exporter's own token of account acme expires in 9d 23h 0m 0s. "
-                "Create a new one and put it where this one is used; delete it if it is not used "
-                "any more.",
+                description=expiring("The exporter's own token", "expires in 9d 23h 0m 0s"),
             ),
             "already expired": Firing(
                 change={f"{API}{{token_id=2}}": -DAY},
                 labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
-                description="API token terraform of account acme has expired. Create a new one "
-                "and put it where this one is used; delete it if it is not used any more.",
+                description=expiring("API token terraform", "has expired"),
             ),
         },
         silent={

@@ -32,6 +32,7 @@ LIMIT = "borgbase_repo_inactivity_limit_seconds"
 CREATED = "borgbase_repo_created_timestamp_seconds"
 APPEND_ONLY = "borgbase_repo_append_only"
 COMPACTION = "borgbase_repo_compaction_enabled"
+KEYS = "borgbase_repo_keys{access=full}"
 REPOS = "borgbase_account_repos"
 BOTH = ("warning", "critical")
 
@@ -92,54 +93,80 @@ def staircase(start: float, step: float, prune: float = 0) -> Callable[[int], fl
     return lambda t: (start + step * (t // DAY) - prune * (t // (7 * DAY))) * GB
 
 
-def overdue(times: str, repo: str = "mail server") -> str:
+def overdue(age: str, repo: str = "mail server") -> str:
     return (
-        f"Nothing was written to repo {repo} (account acme) for {times} times its inactivity "
-        "limit. Check the backup job of the machine that writes to it, and run it."
+        f"Nothing was written to repo {repo} (account acme) for {age}; its limit is 1d 0h 0m 0s. A "
+        "restore would miss what changed since then. Run the backup of the machine that writes to "
+        "it, and read its output."
     )
 
 
 def never(age: str) -> str:
     return (
         f"Repo mail server (account acme) was created {age} ago and holds no backup. Set up the "
-        "backup job that was to use it, or delete the repo."
+        "backup that was meant to use it, or delete the repo."
+    )
+
+
+def missing(data: str) -> str:
+    return (
+        f"The API no longer reports the {data} of repo mail server (account acme): alerts made "
+        f"of it "
+        "stay as they were, and new ones cannot begin. See by hand that its backups still arrive, "
+        "then ask BorgBase's support."
     )
 
 
 def quota(used: str) -> str:
     return (
-        f"Repo mail server (account acme) uses {used} of its quota. Prune and compact it, or "
-        "raise the quota, before backups fail."
+        f"Repo mail server (account acme) uses {used} of its quota. At 100% BorgBase refuses "
+        f"writes, "
+        "and its backups fail. Prune and compact it, or raise the quota."
     )
 
 
 def filling(left: str) -> str:
     return (
-        f"Repo mail server (account acme) reaches its quota in {left} if it grows on as in the "
-        "last two weeks. Prune and compact it, or raise the quota."
+        f"Repo mail server (account acme) reaches its quota in {left} if it goes on growing as "
+        f"in the "
+        "last week. Nothing fails yet. See that pruning runs and what grows, or raise the quota in "
+        "time."
     )
 
 
 def vanished(repo: str, seen: str) -> str:
     return (
         f"Repo {repo} (a1b2c3d4) was last in the list of account acme at 1970-01-01 {seen} +0000 "
-        "UTC. If nobody deleted it on purpose, treat the account as broken into: revoke its tokens "
-        "and sessions, and ask BorgBase's support at once whether the repo can be restored."
+        "UTC. All its backups are gone unless BorgBase can restore them. If nobody deleted it on "
+        "purpose, ask BorgBase's support at once, and treat the account as broken into: delete its "
+        "tokens and end its sessions."
     )
 
 
 def shrunk(size: str, repo: str = "mail server") -> str:
     return (
-        f"Repo {repo} (account acme) is down to {size}, less than half of what it held in the last "
-        "two days. Unless this was a prune, stop the repo's pruning and check its newest archives."
+        f"Repo {repo} (account acme) is down to {size}, less than half of what it held. If that "
+        f"was "
+        "no prune, archives were lost: stop the repo's pruning, then look at its newest archives."
+    )
+
+
+def emptied(size: str) -> str:
+    return (
+        f"Repo mail server (account acme) is down to {size}, less than a tenth of what it held "
+        f"in the "
+        "last two days. Nearly all its backups are gone. If nobody did this on purpose, assume an "
+        "intruder: delete API tokens and keys with full access, and save what is left."
     )
 
 
 def tampered(size: str, repo: str = "mail server") -> str:
     return (
-        f"Repo {repo} (account acme) is append-only and not compacted, yet it is down to {size}, "
-        "below 98% of what it held in the last two days. Unless you know who deleted what, assume "
-        "an intruder: revoke tokens and keys, and check its archives from a clean machine."
+        f"Repo {repo} (account acme) is or was append-only and not compacted, yet it is down to "
+        f"{size}, below 98% of what it held in the last two days. Unless you know who deleted "
+        f"what, "
+        "assume an intruder: delete API tokens and keys with full access, and look at its archives "
+        "from a clean machine."
     )
 
 
@@ -153,13 +180,13 @@ ALERTS = [
             "past its limit": Firing(
                 change={LAST_MODIFIED: 12 * MINUTE - DAY},
                 since=15 * MINUTE,
-                description=overdue("1.044"),
+                description=overdue("1d 1h 15m 0s"),
             ),
             "past twice its limit, critical": Firing(
                 change={LAST_MODIFIED: 12 * MINUTE - 2 * DAY},
                 since=15 * MINUTE,
                 severities=BOTH,
-                description=overdue("2.044"),
+                description=overdue("2d 1h 15m 0s"),
             ),
         },
         silent={
@@ -167,7 +194,13 @@ ALERTS = [
             "no limit set": Story(change={LAST_MODIFIED: -30 * DAY, LIMIT: None}),
             "a limit of 0": Story(change={LAST_MODIFIED: -30 * DAY, LIMIT: 0}),
             "last write unknown": Story(
-                change={LAST_MODIFIED: None}, ever="BorgBaseRepoNeverBackedUp"
+                change={LAST_MODIFIED: None}, ever="BorgBaseRepoDataMissing"
+            ),
+            "limit taken away": Story(
+                change={
+                    LAST_MODIFIED: lambda t: t - 23 * HOUR,
+                    LIMIT: until(HOUR, DAY, None),
+                }
             ),
             "as old as the API is down": Story(
                 change=in_outage({LIMIT: 2 * HOUR}), ever="BorgBaseAPIUnreachable", end=8 * HOUR
@@ -188,27 +221,66 @@ ALERTS = [
         labels=REPO_LABELS,
         fires={
             "three days old": Firing(
-                change={CREATED: 12 * MINUTE - 3 * DAY, LAST_MODIFIED: None},
+                change={CREATED: 12 * MINUTE - 3 * DAY, LAST_MODIFIED: None, USAGE: 0},
                 since=15 * MINUTE,
-                description=never("3d 1h 3m 0s"),
+                description=never("3d 1h 15m 0s"),
             ),
         },
         silent={
-            "younger": Story(change={CREATED: ago(3 * DAY), LAST_MODIFIED: None}),
+            "younger": Story(change={CREATED: ago(3 * DAY), LAST_MODIFIED: None, USAGE: 0}),
+            "it has data: its last write is unknown, not never": Story(
+                change={LAST_MODIFIED: None}, ever="BorgBaseRepoDataMissing"
+            ),
             "written to long ago": Story(change={LAST_MODIFIED: -90 * DAY, LIMIT: None}),
             "its last write was known six days ago": Story(
-                change={LAST_MODIFIED: until(DAY, -30 * DAY), LIMIT: None},
+                change={LAST_MODIFIED: until(DAY, -30 * DAY), LIMIT: None, USAGE: 0},
+                ever="BorgBaseRepoDataMissing",
                 end=7 * DAY,
                 step=4 * HOUR,
             ),
             "the API no longer has the field": Story(
                 change={
                     LAST_MODIFIED: None,
+                    USAGE: 0,
                     "borgbase_schema_field_missing{field=RepoType.lastModified}": 1,
                 },
                 ever="BorgBaseSchemaDrift",
             ),
-            "creation unknown": Story(change={CREATED: None, LAST_MODIFIED: None}),
+            "creation unknown": Story(change={CREATED: None, LAST_MODIFIED: None, USAGE: 0}),
+        },
+    ),
+    Alert(
+        name="BorgBaseRepoDataMissing",
+        summary="BorgBase does not report what the alerts on a repo need.",
+        dashboard="borgbase-repository",
+        labels=REPO_LABELS,
+        fires={
+            "its last write, never known": Firing(
+                change={LAST_MODIFIED: None},
+                labels={"data": "last write"},
+                description=missing("last write"),
+            ),
+            "its last write, known before": Firing(
+                change={LAST_MODIFIED: until(12 * MINUTE, 0), LIMIT: None},
+                since=4 * HOUR + 12 * MINUTE,
+                labels={"data": "last write"},
+                description=missing("last write"),
+            ),
+            "its usage": Firing(
+                change={USAGE: until(12 * MINUTE, 50 * GB)},
+                since=4 * HOUR + 12 * MINUTE,
+                labels={"data": "usage"},
+                description=missing("usage"),
+            ),
+        },
+        silent={
+            "for three hours": Story(
+                change={USAGE: until(HOUR, 50 * GB, until(4 * HOUR, None, 50 * GB))}, end=8 * HOUR
+            ),
+            "no limit, and never known": Story(
+                change={LAST_MODIFIED: None, LIMIT: None}, end=8 * HOUR
+            ),
+            "deleted": Story(change=gone(HOUR), ever="BorgBaseRepoVanished", end=8 * HOUR),
         },
     ),
     Alert(
@@ -217,7 +289,7 @@ ALERTS = [
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
-            "above 85%": Firing(change={USAGE: 85.5 * GB}, description=quota("85.5%")),
+            "above 85%": Firing(change={USAGE: 85.6 * GB}, description=quota("86%")),
             "above 95%, critical": Firing(
                 change={USAGE: 96 * GB}, severities=BOTH, description=quota("96%")
             ),
@@ -235,6 +307,19 @@ ALERTS = [
             ),
         },
         stories={
+            "below 85% again, not below 80%: it goes on; then it ends": Story(
+                change={USAGE: until(3 * HOUR, 86 * GB, until(6 * HOUR, 81 * GB, 79 * GB))},
+                at={6 * HOUR - 5 * MINUTE: "BorgBaseRepoQuotaAlmostFull", 7 * HOUR: ""},
+                ever="BorgBaseRepoQuotaAlmostFull",
+                end=7 * HOUR,
+            ),
+            "between 80% and 85%: forgotten after eight days": Story(
+                change={USAGE: until(DAY, 86 * GB, 84 * GB)},
+                at={8 * DAY: "BorgBaseRepoQuotaAlmostFull", 9 * DAY + 4 * HOUR: ""},
+                ever="BorgBaseRepoQuotaAlmostFull",
+                end=9 * DAY + 4 * HOUR,
+                step=4 * HOUR,
+            ),
             "critical only above its own threshold": Story(
                 change={USAGE: 95 * GB},
                 at={3 * HOUR: "BorgBaseRepoQuotaAlmostFull"},
@@ -244,23 +329,24 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseRepoQuotaFillingUp",
-        summary="A BorgBase repo will have used up its quota within two weeks.",
+        summary="A BorgBase repo will have used up its quota within a month.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
             "a daily staircase": Firing(
                 change={USAGE: staircase(45, 2)},
-                since=14 * DAY,
+                since=13 * DAY,
                 step=8 * HOUR,
                 outlives_restart=False,  # longer than the steps of this case
-                description=filling("12d 12h 0m 0s"),
+                keeps=DAY,
+                description=filling("13d 12h 0m 0s"),
             ),
         },
         silent={
-            "full in 14 days exactly": Story(
+            "full in 30 days exactly": Story(
                 change={
-                    USAGE: staircase(50, 1),
-                    QUOTA: lambda t: (64 + t // DAY) * GB,
+                    USAGE: staircase(75, 0.5),
+                    QUOTA: lambda t: (90 + 0.5 * (t // DAY)) * GB,
                 },
                 end=18 * DAY,
                 step=8 * HOUR,
@@ -274,7 +360,10 @@ ALERTS = [
                 step=8 * HOUR,
             ),
             "a one-off jump": Story(
-                change={USAGE: until(16 * DAY, 64 * GB, 82 * GB)}, end=32 * DAY, step=8 * HOUR
+                change={USAGE: until(16 * DAY, 64 * GB, 82 * GB)},
+                ever="BorgBaseRepoGrowthAnomaly",
+                end=32 * DAY,
+                step=8 * HOUR,
             ),
             "a weekly prune of all that came in": Story(
                 change={USAGE: staircase(70, 2, prune=14)}, end=22 * DAY, step=8 * HOUR
@@ -288,9 +377,9 @@ ALERTS = [
             "a weekly prune of a part of it: fires, and does not flap": Story(
                 change={USAGE: staircase(55, 2, prune=3.5)},
                 at={
-                    16 * DAY: "",
+                    9 * DAY: "",
                     **dict.fromkeys(
-                        range(17 * DAY, 19 * DAY, 8 * HOUR), "BorgBaseRepoQuotaFillingUp"
+                        range(13 * DAY, 19 * DAY, 8 * HOUR), "BorgBaseRepoQuotaFillingUp"
                     ),
                 },
                 ever="BorgBaseRepoQuotaFillingUp",
@@ -322,9 +411,9 @@ ALERTS = [
                 change=lambda before: renamed(15 * DAY, {})(
                     changed(before, {USAGE: staircase(45, 2)})
                 ),
-                at={16 * DAY - 8 * HOUR: "", 16 * DAY: "BorgBaseRepoQuotaFillingUp"},
+                at={17 * DAY: "BorgBaseRepoQuotaFillingUp"},
                 ever="BorgBaseRepoQuotaFillingUp",
-                end=16 * DAY,
+                end=17 * DAY,
                 step=8 * HOUR,
             ),
             "above its quota and growing": Story(
@@ -344,18 +433,18 @@ ALERTS = [
         fires={
             "deleted": Firing(
                 change=gone(12 * MINUTE),
-                since=24 * MINUTE,
+                since=33 * MINUTE,
                 severities=("critical",),
                 lenient=True,
                 description=vanished("mail server", "00:09:00"),
             ),
             "renamed, then deleted": Firing(
                 change=renamed(12 * MINUTE, {}, end=30 * MINUTE),
-                since=42 * MINUTE,
+                since=51 * MINUTE,
                 severities=("critical",),
                 lenient=True,
                 labels={"repo": "renamed"},
-                description=vanished("renamed", "00:18:00"),
+                description=vanished("renamed", "00:27:00"),
             ),
         },
         silent={
@@ -364,17 +453,12 @@ ALERTS = [
             "missing from a list that is incomplete": Story(
                 change=lambda before: changed(gone(HOUR)(before), {REPOS: until(HOUR, 1)})
             ),
-            "missing while the account is not up": Story(
-                change=lambda before: changed(
-                    gone(HOUR)(before), {"borgbase_up": until(HOUR, 1, 0)}
-                ),
-                ever="BorgBaseAPIUnreachable",
-            ),
             "the account was removed on purpose": Story(
                 change=lambda before: {
                     key: until(HOUR, old) if ("account", "acme") in key.labels else old
                     for key, old in before.items()
-                }
+                },
+                ever="BorgBaseAccountAbsent",
             ),
             "the exporter restarted while the API was down": Story(
                 change=lambda before: changed(
@@ -409,7 +493,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseRepoShrunk",
-        summary="A BorgBase repo has lost more than half of its size within two days.",
+        summary="A BorgBase repo has lost more than half of its size.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
@@ -417,6 +501,13 @@ ALERTS = [
                 change={USAGE: until(12 * MINUTE, 50 * GB, 24.9 * GB)},
                 since=12 * MINUTE,
                 description=shrunk("24.9GB"),
+            ),
+            "emptied": Firing(
+                change={USAGE: until(12 * MINUTE, 9 * GB, 0.8 * GB)},
+                since=12 * MINUTE,
+                severities=("critical",),
+                summary="A BorgBase repo was emptied.",
+                description=emptied("800MB"),
             ),
             "below half, under a new name": Firing(
                 change=renamed(12 * MINUTE, {USAGE: 20 * GB}),
@@ -427,7 +518,9 @@ ALERTS = [
         },
         silent={
             "exactly half": Story(change={USAGE: until(HOUR, 50 * GB, 25 * GB)}),
-            "never held more than 10 GB": Story(change={USAGE: until(HOUR, 10 * GB, GB)}),
+            "never held more than 10 GB": Story(change={USAGE: until(HOUR, 10 * GB, 2 * GB)}),
+            "never held more than 1 GB": Story(change={USAGE: until(HOUR, GB, 0)}),
+            "to a tenth exactly": Story(change={USAGE: until(HOUR, 10 * GB, GB)}),
             "usage unknown from now on": Story(change={USAGE: until(HOUR, 50 * GB)}),
             "0 in one poll": Story(
                 change={USAGE: until(HOUR, 50 * GB, until(75 * MINUTE, 0, 50 * GB))}
@@ -467,7 +560,7 @@ ALERTS = [
                 since=12 * MINUTE,
                 severities=("critical",),
                 labels={"repo": "renamed"},
-                along="BorgBaseRepoShrunk",
+                along="BorgBaseRepoShrunk BorgBaseRepoShrunk",
                 description=tampered("0B", "renamed"),
             ),
         },
@@ -495,42 +588,41 @@ ALERTS = [
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
-            "half as much again": Firing(
-                change={USAGE: until(DAY + HOUR, 50 * GB, 75 * GB)},
-                since=DAY + HOUR,
-                step=5 * MINUTE,
-                description="Repo mail server (account acme) has grown by 25GB, more than 30%, "
-                "within a day. Encrypted files do not deduplicate: unless somebody added that "
-                "much data, check the machine for ransomware before old archives are pruned.",
-            ),
+            f"from {before} to {after} GB": Firing(
+                change={USAGE: until(9 * DAY, before * GB, after * GB), QUOTA: None},
+                since=9 * DAY,
+                step=4 * HOUR,
+                outlives_restart=False,  # shorter than the steps of this case
+                cure={USAGE: before * GB, QUOTA: None},
+                description=f"Repo mail server (account acme) holds {more} more than ever in the "
+                "eight days before. Encrypted files do not deduplicate: unless somebody added that "
+                "much data, look for ransomware on the machine before old archives are pruned.",
+            )
+            for before, after, more in ((60, 75, "15GB"), (1000, 1250, "250GB"))
         },
         silent={
-            name: Story(
-                change={QUOTA: None, USAGE: usage, CREATED: created}, end=4 * DAY, step=HOUR
-            )
-            for name, (usage, created) in {
-                "by 20 GB exactly": (until(2 * DAY, 50 * GB, 70 * GB), -100 * DAY),
-                "by 29%": (until(2 * DAY, 100 * GB, 129 * GB), -100 * DAY),
-                "not yet 14 days old": (until(2 * DAY, 50 * GB, 90 * GB), -10 * DAY),
-                "on the first day it is watched": (until(HOUR, 50 * GB, 90 * GB), -100 * DAY),
-                "filled again after a prune": (
-                    until(2 * DAY, 100 * GB, until(2 * DAY + 12 * HOUR, 60 * GB, 100 * GB)),
-                    -100 * DAY,
+            name: Story(change={QUOTA: None, USAGE: usage}, end=12 * DAY, step=6 * HOUR)
+            for name, usage in {
+                "by 10 GB exactly": until(10 * DAY, 40 * GB, 50 * GB),
+                "by a fifth exactly": until(10 * DAY, 100 * GB, 120 * GB),
+                "without a past of eight days": until(7 * DAY, 50 * GB, 90 * GB),
+                "hardly anything before": until(10 * DAY, 4 * GB, 90 * GB),
+                "a first upload of two days": lambda t: (
+                    (0.5 + 200 * min(max(t - 9 * DAY, 0), 2 * DAY) / DAY) * GB
+                ),
+                "as much every week": lambda t: (100 + 30 * ((t + 6 * DAY) // (7 * DAY))) * GB,
+                "filled again after a prune": until(
+                    10 * DAY, 100 * GB, until(10 * DAY + 12 * HOUR, 60 * GB, 100 * GB)
                 ),
             }.items()
         },
         stories={
-            "the exporter was away a day ago; ends a day after the jump": Story(
-                change={
-                    USAGE: until(
-                        DAY, 50 * GB, until(DAY + 4 * HOUR, None, until(2 * DAY, 50 * GB, 75 * GB))
-                    )
-                },
-                at=dict.fromkeys(range(2 * DAY + HOUR, 3 * DAY, HOUR), "BorgBaseRepoGrowthAnomaly")
-                | {3 * DAY + HOUR: ""},
+            "ends a day after the jump": Story(
+                change={USAGE: until(9 * DAY, 50 * GB, 75 * GB), QUOTA: None},
+                at={10 * DAY - 4 * HOUR: "BorgBaseRepoGrowthAnomaly", 10 * DAY + 8 * HOUR: ""},
                 ever="BorgBaseRepoGrowthAnomaly",
-                end=4 * DAY,
-                step=30 * MINUTE,
+                end=11 * DAY,
+                step=4 * HOUR,
             ),
         },
     ),
@@ -543,9 +635,10 @@ ALERTS = [
             "switched off": Firing(
                 change={APPEND_ONLY: until(12 * MINUTE, 1, 0)},
                 since=12 * MINUTE,
-                description="Repo mail server (account acme) was append-only within the last week "
-                "and is not now: whoever holds its key can delete its backups. Turn append-only on "
-                "again; if nobody turned it off on purpose, treat the account as broken into.",
+                description="Repo mail server (account acme) was append-only within the last eight "
+                "days and is not now: whoever holds a key of it can delete its backups. Turn "
+                "append-only on again. If nobody turned it off on purpose, treat the account as "
+                "broken into: delete its tokens and end its sessions.",
                 cure={APPEND_ONLY: 1},
             ),
         },
@@ -558,12 +651,37 @@ ALERTS = [
             ),
         },
         stories={
-            "switched off for good: ends after a week": Story(
+            "switched off for good: ends after eight days": Story(
                 change={APPEND_ONLY: until(DAY, 1, 0)},
-                at={7 * DAY: "BorgBaseRepoAppendOnlyDisabled", 8 * DAY + 4 * HOUR: ""},
+                at={8 * DAY: "BorgBaseRepoAppendOnlyDisabled", 9 * DAY + 4 * HOUR: ""},
                 ever="BorgBaseRepoAppendOnlyDisabled",
-                end=8 * DAY + 4 * HOUR,
+                end=9 * DAY + 4 * HOUR,
                 step=2 * HOUR,
+            ),
+        },
+    ),
+    Alert(
+        name="BorgBaseRepoKeyAdded",
+        summary="A BorgBase repo has a new SSH key with full access.",
+        dashboard="borgbase-repository",
+        labels=REPO_LABELS,
+        fires={
+            "one more": Firing(
+                change={KEYS: until(12 * MINUTE, 1, 2)},
+                since=12 * MINUTE,
+                description="Repo mail server (account acme) has 2 SSH keys with full access, more "
+                "than before. Whoever holds one can delete its backups. If nobody added it on "
+                "purpose, take the key off the repo at once and treat the account as broken into.",
+            )
+        },
+        silent={
+            "one less": Story(change={KEYS: until(HOUR, 2, 1)}),
+            "a new repo gets its first": Story(
+                change={KEYS: until(HOUR, 0, 1), CREATED: 0, USAGE: 0}, end=6 * HOUR
+            ),
+            "reached by a password": Story(change={KEYS: None}),
+            "a key with append-only access": Story(
+                change={"borgbase_repo_keys{access=append_only}": until(HOUR, 0, 1)}
             ),
         },
     ),

@@ -1,0 +1,184 @@
+"""Sixty days of simulated accounts in a real Prometheus, and scenes beside them, each a job."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.clock import Clock
+from tests.end_to_end.processes import Prometheus
+from tests.graphql import Drift, Edition, SimulatedAccount
+from tests.history import DAY, HOUR, History, Target, lines_to, serve
+from tests.programs import require
+
+RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
+
+END = 1_750_000_000.0 // DAY * DAY + 9 * HOUR
+"""A Monday morning, UTC."""
+START = END - 60 * DAY - 300  # so that the newest poll is five minutes old at the end
+RENAMED = "k8s-etcd", "etcd (prod)"
+"""A repo's name until ten days before the end, and since."""
+OUTAGE = END - 5 * DAY, END - 5 * DAY + 8 * HOUR
+"""The API fails."""
+DOWN = END - 9 * DAY, END - 9 * DAY + 2 * HOUR
+"""The exporter does not run."""
+RULES_SINCE = END - 6 * HOUR
+"""When the alert rules were loaded."""
+MAIN, SECOND = "borgbase", "borgbase-second"
+"""Two jobs that see the same accounts."""
+HOSTILE = ("me+backup@example.com", "Acme (prod)", 'say "hi"', r"a|b\c", "it's", "$5 [x]", "a.b*")
+"""Names of accounts and repos."""
+LARGE = 3000
+"""Repos of the scene `large`."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A Prometheus, and the accounts of its main job, as of END."""
+
+    prometheus: Prometheus
+    home: SimulatedAccount
+    work: SimulatedAccount
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """Give the main job with rules, and the scenes."""
+    data = folder / "data"
+    home, work = _main(data)
+    for rules in _rounds():
+        with serve(data) as prometheus:
+            _evaluate(rules, prometheus, data)
+    scenes(data)
+    with serve(data) as prometheus:
+        yield World(prometheus, home, work)
+
+
+def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
+    """Write an account with all troubles, and a small one that is well."""
+    clock = Clock(START)
+    home = SimulatedAccount(clock=clock, start=END)
+    work = SimulatedAccount(clock=clock, start=END, seed=2, repos=3, troubles=())
+    before, after = RENAMED
+    history = History(
+        clock=clock,
+        accounts={"home": home, "work": work},
+        failing=[(END - 16 * DAY, END - 16 * DAY + 3 * HOUR), OUTAGE],
+        down=[DOWN],
+        events={
+            END - 10 * DAY: lambda: home.rename(home.id_of(before), after),
+            END - 3 * DAY: lambda: _drift(history),
+        },
+    )
+    # Dashboards show 30 days, and polling is what takes the time here.
+    lately = END - 31 * DAY - 300
+    replace(history, interval=6 * HOUR, events={}).write(data, START, lately - 300)
+    history.write(data, lately, END)
+    # A second replica, and a second job, of which nobody may notice anything.
+    today = clock.now = END - DAY - 300
+    others = [Target(instance="replica:10133"), Target(SECOND, "second:10133")]
+    replace(history, targets=others, events={}).write(data, today, END)
+    return home, work
+
+
+def _drift(history: History) -> None:
+    """Take a field from the API, and an entry from one of its answers."""
+    history.schema = Edition(
+        Drift(without=frozenset({"PlanType.maxRepos"}), nulls={"Query.sshList": frozenset({3})})
+    )
+
+
+def scenes(data: Path) -> None:
+    """Write the scenes: each is a job whose accounts are seen for some hours before END."""
+    _scene(data, "empty", {"empty": _account(repos=0)})
+    _scene(data, "single", {"single": _account(repos=1)})
+    hostile = {name: _account(repos=2, seed=n) for n, name in enumerate(HOSTILE, 10)}
+    for name, account in hostile.items():
+        account.rename(account.repos[0].id, name)
+    _scene(data, "hostile", hostile)
+    _scene(data, "large", {"large": _account(repos=LARGE)}, hours=0.2)
+    bare = _account(repos=3)
+    for repo in bare.repos:
+        bare.update(repo.id, quota=0, quota_enabled=False, alert_days=0)
+    _scene(data, "bare", {"bare": bare})
+    halves = {"alive": _account(repos=2), "dead": _account(repos=2, seed=3)}
+    dead = halves["dead"]
+    _scene(data, "half", halves, hours=12, events={8 * HOUR: lambda: dead.revoke(dead.token)})
+    gone = _account(repos=2)
+    first = gone.repos[0].id
+    deletion = {2 * HOUR: lambda: gone.delete(first)}
+    _scene(data, "vanished", {"gone": gone}, hours=6, events=deletion)
+    _scene(data, "demo", {"demo": _account(repos=2)})
+    with lines_to(data) as lines:
+        for at in range(int(END - 2 * HOUR), int(END) + 1, 300):
+            lines.write(f'borgbase_simulated{{account="demo",job="demo"}} 1 {at}\n')
+
+
+def _account(*, repos: int, seed: int = 1) -> SimulatedAccount:
+    return SimulatedAccount(clock=Clock(END), start=END, seed=seed, repos=repos)
+
+
+def _scene(
+    data: Path,
+    job: str,
+    accounts: dict[str, SimulatedAccount],
+    *,
+    hours: float = 2,
+    events: dict[float, Any] | None = None,
+) -> None:
+    """Write a scene; its events happen at seconds before END."""
+    clock = Clock(END - hours * HOUR - 300)
+    for account in accounts.values():
+        account.now = clock
+    happening = {END - before: event for before, event in (events or {}).items()}
+    target = Target(job, f"{job}:10133")
+    History(clock=clock, accounts=accounts, targets=[target], events=happening).write(
+        data, clock.now, END
+    )
+
+
+def _rounds() -> Iterator[list[dict[str, Any]]]:
+    """Yield the rules that ship in rounds, each of which needs the ones before.
+
+    An alert becomes a recording of what Prometheus would record of it, but for its `for`.
+    """
+    groups = [
+        group
+        for path in sorted(RULES.glob("*.yml"))
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+    ]
+    rules = [rule for group in groups for rule in group["rules"]]
+    waiting = [rule for rule in rules if "record" in rule]
+    while waiting:
+        records = [rule["record"] for rule in waiting]
+        ready = [rule for rule in waiting if not any(name in rule["expr"] for name in records)]
+        assert ready, records  # else the rules would need one another
+        yield ready
+        waiting = [rule for rule in waiting if rule not in ready]
+    yield [
+        {
+            "record": "ALERTS",
+            "expr": f"0 * ({rule['expr']}) + 1",
+            "labels": {**rule["labels"], "alertname": rule["alert"], "alertstate": "firing"},
+        }
+        for rule in rules
+        if "alert" in rule
+    ]
+
+
+def _evaluate(rules: list[dict[str, Any]], prometheus: Prometheus, data: Path) -> None:
+    file = data.with_name("rules.json")  # JSON is YAML
+    file.write_text(json.dumps({"groups": [{"name": "round", "rules": rules}]}))
+    command = (
+        *(require("promtool"), "tsdb", "create-blocks-from", "rules"),
+        *(f"--url=http://{prometheus.address}", f"--output-dir={data}", "--eval-interval=5m"),
+        *(f"--start={RULES_SINCE:.0f}", f"--end={END:.0f}", file),
+    )
+    subprocess.run(command, check=True, capture_output=True)

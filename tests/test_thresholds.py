@@ -1,0 +1,56 @@
+"""The thresholds in the code, the alert rules and the dashboards are the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from borgbase_exporter.findings import problems
+from dashboards import queries
+
+RULES = Path(__file__).resolve().parent.parent / "deploy/prometheus/rules/borgbase-alerts.yml"
+ALERTS = {
+    (rule["alert"], rule["labels"]["severity"]): rule["expr"]
+    for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+}
+SEVERITIES = "warning", "critical"
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=SEVERITIES)
+@pytest.mark.parametrize(
+    ("alert", "ratio", "thresholds"),
+    [
+        ("BorgBaseRepoQuotaAlmostFull", "_per_quota:ratio", problems.QUOTA),
+        ("BorgBasePlanAlmostFull", "_per_plan_limit:ratio", problems.PLAN),
+        ("BorgBaseRepoBackupOverdue", "_per_inactivity_limit:ratio", problems.AGE),
+    ],
+)
+def test_rules_fire_above_the_codes_thresholds(
+    alert: str, ratio: str, thresholds: tuple[float, float], number: int
+) -> None:
+    expression = ALERTS[alert, SEVERITIES[number]]
+    found = re.search(rf"{ratio} > ([\d.]+)", expression)
+
+    assert found, expression
+    assert float(found[1]) == thresholds[number]
+
+
+@pytest.mark.parametrize("alert", ["BorgBaseSubscriptionExpiring", "BorgBaseTokenExpiring"])
+def test_expiries_are_reported_as_early(alert: str) -> None:
+    days = re.findall(r"< (\d+) \* 86400", ALERTS[alert, "warning"])
+
+    assert [int(number) * 86_400 for number in days] == [problems.EXPIRY] * len(days) != []
+
+
+def test_a_subscription_is_critical_as_late() -> None:
+    days = re.findall(r"< (\d+) \* 86400", ALERTS["BorgBaseSubscriptionExpiring", "critical"])
+
+    assert {int(number) * 86_400 for number in days} == {problems.SOON}
+
+
+def test_dashboards_change_colour_at_the_same_thresholds() -> None:
+    drawn = queries.QUOTA, queries.PLAN, queries.LATENESS
+    assert list(drawn) == [problems.QUOTA, problems.PLAN, problems.AGE]
+    assert queries.EXPIRY_DAYS * 86_400 == problems.EXPIRY
