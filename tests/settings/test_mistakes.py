@@ -1,4 +1,7 @@
-"""The mistakes that new users make in a configuration; docs/troubleshooting.md has the answers."""
+"""The mistakes that new users make in a configuration.
+
+The answers are in docs/troubleshooting.md, and those that explain themselves in mistakes.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from borgbase_exporter import settings
 from borgbase_exporter.errors import TokenError
 from borgbase_exporter.settings import SettingsError
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
+PAGES = (
+    Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md",
+    Path(__file__).with_name("mistakes.md"),
+)
 BEGIN, END = "<!-- configuration: begin -->\n", "<!-- configuration: end -->\n"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.bm9ib2R5cw"
 
@@ -205,9 +211,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answers() -> dict[str, str]:
-    """Return the page's table: what was done, and the answer."""
-    table = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
-    rows = [row.strip("| ").split(" | ", 1) for row in table.splitlines()[2:]]
+    """Return the pages' tables: what was done, and the answer."""
+    tables = [page.read_text("utf-8").partition(BEGIN)[2].partition(END)[0] for page in PAGES]
+    rows = [row.strip("| ").split(" | ", 1) for table in tables for row in table.splitlines()[2:]]
     return {did: answer.strip("`") for did, answer in rows}
 
 
@@ -243,5 +249,5 @@ def test_token_files(did: str, folder: Path) -> None:
     assert str(caught.value) == ANSWERS[did]
 
 
-def test_the_page_shows_no_other_mistakes() -> None:
-    assert list(ANSWERS) == [*FAULTS, *WARNINGS, *TOKEN_FILES]
+def test_the_pages_show_no_other_mistakes() -> None:
+    assert ANSWERS.keys() == FAULTS.keys() | WARNINGS.keys() | TOKEN_FILES.keys()
