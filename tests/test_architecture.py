@@ -24,7 +24,7 @@ ROOMS = {
     "polling": "model errors text threads tokens api",
     "metrics": "model",
     "findings": "model text",
-    "web": "model text threads settings metrics findings",
+    "web": "model text threads settings polling metrics findings",
     "commands": "all",
     "__main__": "commands",
 }

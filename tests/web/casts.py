@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from borgbase_exporter.metrics.exposition import Pages
 from borgbase_exporter.model import (
@@ -14,6 +14,7 @@ from borgbase_exporter.model import (
     Repo,
     RepoList,
 )
+from borgbase_exporter.polling.board import View
 from tests.facts import ACCOUNT, NOW, TOKENS, collector, status
 
 HOUR, DAY, GB = 3600.0, 86_400.0, 1e9
@@ -21,33 +22,26 @@ MAX_AGE = 6 * HOUR
 Accounts = dict[str, AccountStatus]
 
 
-@dataclass(frozen=True)
-class View:
-    accounts: Accounts
-    revision: int = 0
-    pages: Pages = field(default_factory=dict)
-
-
 class Stage:
     """The source of a status page, whose accounts a test may exchange."""
 
     def __init__(self, accounts: Accounts) -> None:
-        self.latest = View(accounts)
+        self.latest: View[Pages] = View(accounts, {})
         self.problems: list[str] = []
 
-    async def view(self) -> View:
+    async def view(self) -> View[Pages]:
         return self.latest
 
     def troubles(self) -> Sequence[str]:
         return self.problems
 
     @property
-    def accounts(self) -> Accounts:
+    def accounts(self) -> Mapping[str, AccountStatus]:
         return self.latest.accounts
 
     @accounts.setter
     def accounts(self, accounts: Accounts) -> None:
-        self.latest = View(accounts, self.latest.revision + 1)
+        self.latest = View(accounts, {}, self.latest.revision + 1)
 
 
 REFUSED = Failure("auth", "the token is refused: Signature has expired")

@@ -8,13 +8,14 @@ import http.client
 import socket
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Page, Pages, Renderer
 from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.board import View
 from borgbase_exporter.settings import Web
 from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import TLS, WebConfig
@@ -31,15 +32,6 @@ HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
 
 
 @dataclass
-class View:
-    """What is known."""
-
-    accounts: Mapping[str, AccountStatus]
-    pages: Pages
-    revision: int = 1
-
-
-@dataclass
 class Source:
     """Where the content comes from: one account, by default."""
 
@@ -48,10 +40,10 @@ class Source:
     pages: Pages | None = None
 
     @property
-    def latest(self) -> View:
+    def latest(self) -> View[Pages]:
         return View(self.accounts, self.pages or Renderer().render(self.accounts))
 
-    async def view(self) -> View:
+    async def view(self) -> View[Pages]:
         return self.latest
 
     def troubles(self) -> list[str]:

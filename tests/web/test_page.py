@@ -16,15 +16,16 @@ from borgbase_exporter import settings
 from borgbase_exporter.findings import facts
 from borgbase_exporter.findings.report import report
 from borgbase_exporter.model import RepoList
+from borgbase_exporter.polling.board import View
 from borgbase_exporter.web import page as under_test
-from borgbase_exporter.web.page import FRESH, Rendered, StatusPage, Usage
+from borgbase_exporter.web.kept import FRESH
+from borgbase_exporter.web.page import Rendered, StatusPage, Usage
 from tests.facts import NOW, collector
 from tests.web.casts import (
     HOSTILE,
     STATES,
     Accounts,
     Stage,
-    View,
     ailing,
     cast,
     many,
@@ -54,7 +55,7 @@ class Rig(Stage):
         )
 
     def get(self) -> Rendered:
-        return asyncio.run(self.page.current())
+        return asyncio.run(self.page.kept.current())
 
     @property
     def text(self) -> str:
@@ -215,11 +216,11 @@ def test_a_page_is_kept_until_a_poll_or_time_changes_it() -> None:
 def test_however_much_changes_a_page_is_kept_ten_times_as_long_as_it_took() -> None:
     rig = Rig(STATES["well"])
     made = rig.get()
-    assert made.took > 0
+    assert rig.page.kept.took > 0
     rig.accounts = STATES["ailing"]
-    rig.now = made.took * 9.9
+    rig.now = rig.page.kept.took * 9.9
     assert rig.get() is made
-    rig.now = made.took * 10.1
+    rig.now = rig.page.kept.took * 10.1
     assert rig.get() is not made
 
 
@@ -232,27 +233,29 @@ def test_a_page_is_fresh_from_when_it_was_ready(monkeypatch: pytest.MonkeyPatch)
         return real(*args, **named)
 
     async def two() -> tuple[Rendered, Rendered]:
-        return await asyncio.gather(rig.page.current(), rig.page.current())
+        return await asyncio.gather(rig.page.kept.current(), rig.page.kept.current())
 
     monkeypatch.setattr(under_test, "report", slow)
     first, second = asyncio.run(two())
     assert first is second
-    assert (first.made, rig.now) == (3 * FRESH, 3 * FRESH)
+    assert (rig.page.kept.made, rig.now) == (3 * FRESH, 3 * FRESH)
 
 
 def test_many_at_once_share_one_page_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(many(2, 50))
     made: list[str] = []
-    render = rig.page.render
+    real = report
 
-    def counted(*args: Any) -> Rendered:
+    def counted(*args: Any, **named: Any) -> Any:
         made.append(threading.current_thread().name)
-        return render(*args)
+        return real(*args, **named)
 
-    monkeypatch.setattr(rig.page, "render", counted)
+    monkeypatch.setattr(under_test, "report", counted)
 
     async def crowd() -> set[int]:
-        return {id(page) for page in await asyncio.gather(*(rig.page.current() for _ in range(50)))}
+        return {
+            id(page) for page in await asyncio.gather(*(rig.page.kept.current() for _ in range(50)))
+        }
 
     assert len(asyncio.run(crowd())) == 1
     assert made == ["status page"]
@@ -260,7 +263,7 @@ def test_many_at_once_share_one_page_made_in_a_thread(monkeypatch: pytest.Monkey
 
 def test_a_failed_rendering_is_raised_and_tried_again() -> None:
     rig = Rig(STATES["well"])
-    good, rig.latest = rig.latest, View({"x": None})  # type: ignore[dict-item]  # a defect
+    good, rig.latest = rig.latest, View({"x": None}, {}, 1)  # type: ignore[dict-item]  # a defect
     with pytest.raises(AttributeError):
         rig.get()
     rig.latest = good
@@ -312,7 +315,7 @@ def test_an_account_without_the_repo_list_has_no_curves() -> None:
 
 def test_the_page_draws_the_curves() -> None:
     rig = Rig(polled_at(NOW - 20, x=1.0))
-    rig.get()
+    rig.page.note(rig.latest)
     rig.accounts = polled_at(NOW - 10, x=2.0)
-    rig.now = FRESH
+    rig.page.note(rig.latest)
     assert '<path d="M0 12 60 0"/>' in rig.text

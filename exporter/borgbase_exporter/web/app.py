@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from borgbase_exporter.findings import report as reports
 from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Format, Pages
-from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.board import View
 from borgbase_exporter.settings import Web
 from borgbase_exporter.settings.webfile import WebConfig
-from borgbase_exporter.threads import in_thread
 from borgbase_exporter.web.auth import BasicAuth
+from borgbase_exporter.web.kept import Kept, Source
 from borgbase_exporter.web.page import StatusPage
 
 if TYPE_CHECKING:
@@ -30,38 +29,6 @@ CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
 NO_STORE = {"Cache-Control": "no-store"}
 QUALITY = re.compile(r"[01](\.[0-9]*)?")
 """A weight as RFC 9110 spells it; others count as 0."""
-FRESH, REST = 5.0, 10
-"""A report is kept for so many seconds, or so many times as long as it took to make."""
-
-
-class View(Protocol):
-    """What is known at a moment; values that are too old are left out."""
-
-    @property
-    def accounts(self) -> Mapping[str, AccountStatus]:
-        """The accounts by their names."""
-
-    @property
-    def pages(self) -> Pages:
-        """The exposition in all formats."""
-
-    @property
-    def revision(self) -> int:
-        """Grows with each view."""
-
-
-class Source(Protocol):
-    """Where the content comes from; asked in the event loop only."""
-
-    @property
-    def latest(self) -> View:
-        """The newest view that was made."""
-
-    def view(self) -> Awaitable[View]:
-        """Return the newest view, in which nothing has expired."""
-
-    def troubles(self) -> Sequence[str]:
-        """Return in words what is wrong with the exporter itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +110,12 @@ def error(status: HTTPStatus, why: str = "", **headers: str) -> Response:
     return text(words, status, {name.replace("_", "-"): headers[name] for name in headers})
 
 
+def _reported(view: View[Pages], troubles: Sequence[str]) -> tuple[reports.Report, bytes]:
+    """Return the report on all accounts, and its JSON."""
+    report = reports.report(view.accounts.values(), time.time(), troubles=troubles)
+    return report, reports.encode(report)
+
+
 class App:
     """The exporter's pages; without a status page there is nothing at `/`."""
 
@@ -152,9 +125,7 @@ class App:
         self._page = page
         self._hosts = {"localhost", *(name.lower() for name in web.allowed_hosts)}
         self._auth = BasicAuth({})
-        self._turn = asyncio.Lock()
-        self._report: tuple[reports.Report, bytes] | None = None
-        self._report_expires = 0.0
+        self._report = Kept("report", source, _reported)
         self.configure(web.config)
         self._routes: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._status,
@@ -235,7 +206,7 @@ class App:
     async def _status(self, request: Request) -> Response:
         if self._page is None:
             return text(f"the metrics are at {self._web.telemetry_path}", HTTPStatus.NOT_FOUND)
-        page, encoding = await self._page.current(), request.encoding()
+        page, encoding = await self._page.kept.current(), request.encoding()
         headers = {
             **NO_STORE,
             "Content-Security-Policy": page.policy,
@@ -247,7 +218,7 @@ class App:
         return Response(body, content_type="text/html; charset=utf-8", headers=headers)
 
     async def _status_json(self, _request: Request) -> Response:
-        _, document = await self._reported()
+        _, document = await self._report.current()
         return Response((document,), content_type="application/json", headers=NO_STORE)
 
     async def _well(self, request: Request) -> Response:
@@ -255,26 +226,9 @@ class App:
         query = dict(asked)
         if len(query) < len(asked) or not query.keys() <= {"account", "severity"}:
             return error(HTTPStatus.BAD_REQUEST, "parameters: account, severity")
-        report, _ = await self._reported()
+        report, _ = await self._report.current()
         status, words = reports.well(report, query.get("account"), query.get("severity", "warning"))
         return text(words, status, NO_STORE)
-
-    async def _reported(self) -> tuple[reports.Report, bytes]:
-        """Return the report on all accounts and its JSON; a thread makes one at a time."""
-        async with self._turn:
-            if self._report is None or time.monotonic() >= self._report_expires:
-                view, troubles = await self._source.view(), self._source.troubles()
-
-                def make() -> tuple[reports.Report, bytes]:
-                    accounts = view.accounts.values()
-                    report = reports.report(accounts, time.time(), troubles=troubles)
-                    return report, reports.encode(report)
-
-                begun = time.monotonic()
-                self._report = await in_thread("report", make)
-                ended = time.monotonic()
-                self._report_expires = ended + max(FRESH, REST * (ended - begun))
-            return self._report
 
     async def _healthy(self, _request: Request) -> Response:
         if troubles := self._source.troubles():

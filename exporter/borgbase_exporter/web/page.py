@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import functools
 import hashlib
@@ -11,25 +10,22 @@ import time
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from borgbase_exporter import __version__
 from borgbase_exporter.findings import facts
 from borgbase_exporter.findings.problems import Problem
 from borgbase_exporter.findings.report import Report, rank, report
+from borgbase_exporter.metrics.exposition import Pages
 from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.board import View
 from borgbase_exporter.settings import Serve
 from borgbase_exporter.text import ago, printable, span, when
-from borgbase_exporter.threads import in_thread
+from borgbase_exporter.web.kept import Kept, Source
 
-FRESH = 10.0
-"""Seconds after which times such as "3 min ago" are made anew."""
-REST = 10
-"""A page is kept at least that many times as long as it took to make it."""
 CHUNK = 2000
 """Pieces of the template that are encoded and compressed together."""
 POINTS = 24
@@ -40,40 +36,12 @@ MANY = 1000
 """Of more repos, the browser lays out only those in sight, and only the worst have a curve."""
 
 
-class View(Protocol):
-    """The accounts as they may be shown at a moment."""
-
-    @property
-    def accounts(self) -> Mapping[str, AccountStatus]:
-        """The accounts by their names."""
-
-    @property
-    def revision(self) -> int:
-        """Grows with each view."""
-
-
-class Source(Protocol):
-    """What the page is made from; asked in the event loop only."""
-
-    def view(self) -> Awaitable[View]:
-        """Return the newest view."""
-
-    def troubles(self) -> Sequence[str]:
-        """Return in words what is wrong with the exporter itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """The page as it was made of some view."""
 
     plain: tuple[bytes, ...]
     gzipped: tuple[bytes, ...]
     policy: str  # for Content-Security-Policy
-    revision: int
-    made: float
-    """When it was ready, by the monotonic clock."""
-    took: float
-    """Seconds of the processor."""
 
 
 class Usage:
@@ -119,33 +87,16 @@ class StatusPage:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source, self._web = source, settings.web
-        self._clock, self._monotonic = clock, monotonic
-        self._turn, self._usage = asyncio.Lock(), Usage()
-        self._kept: Rendered | None = None
+        self._web, self._clock, self._usage = settings.web, clock, Usage()
+        self.kept = Kept("status page", source, self._render, monotonic)
 
-    def note(self, view: View) -> None:
+    def note(self, view: View[Pages]) -> None:
         """Keep the repos' usage for the page's curves; cheap when nothing is new."""
         self._usage.note(view.accounts)
 
-    async def current(self) -> Rendered:
-        """Return the page, made anew if it is due; who comes meanwhile waits for it."""
-        async with self._turn:
-            view, page = await self._source.view(), self._kept
-            age = self._monotonic() - page.made if page else 0.0
-            recent = age < FRESH and page is not None and page.revision == view.revision
-            if page is None or not (recent or age < page.took * REST):
-                self.note(view)
-                work = functools.partial(self.render, view, self._source.troubles())
-                page = self._kept = await in_thread("status page", work)
-            return page
-
-    def render(self, view: View, troubles: Sequence[str]) -> Rendered:
-        """Make the page."""
-        template, policy = (
-            _look()
-        )  # before the watch starts: it takes longer than a page, but once only
-        begun, now = time.thread_time(), self._clock()
+    def _render(self, view: View[Pages], troubles: Sequence[str]) -> Rendered:
+        template, policy = _look()
+        now = self._clock()
         found = report(view.accounts.values(), now, troubles=troubles)
         pieces = template.generate(
             report=found,
@@ -163,8 +114,7 @@ class StatusPage:
         plain = tuple(iter(lambda: "".join(islice(pieces, CHUNK)).encode(), b""))
         packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
         gzipped = b"".join([*map(packer.compress, plain), packer.flush()])
-        took, made = time.thread_time() - begun, self._monotonic()
-        return Rendered(plain, (gzipped,), policy, view.revision, made, took)
+        return Rendered(plain, (gzipped,), policy)
 
     def _rows(self, found: Report) -> Iterator[tuple[Any, ...]]:
         """Yield each repo of all accounts, worst first, and what is shown of it."""

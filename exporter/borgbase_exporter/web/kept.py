@@ -1,0 +1,65 @@
+"""What the pages show, and pages that are too costly to be made for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from borgbase_exporter.metrics.exposition import Pages
+from borgbase_exporter.polling.board import View
+from borgbase_exporter.threads import in_thread
+
+T = TypeVar("T")
+FRESH = 10.0
+"""Seconds after which times such as "3 min ago" are made anew."""
+REST = 10
+"""A page is kept at least that many times as long as it took to make it."""
+
+
+class Source(Protocol):
+    """Where the content comes from; asked in the event loop only."""
+
+    @property
+    def latest(self) -> View[Pages]:
+        """The newest view that was made."""
+
+    def view(self) -> Awaitable[View[Pages]]:
+        """Return the newest view, in which nothing has expired."""
+
+    def troubles(self) -> Sequence[str]:
+        """Return in words what is wrong with the exporter itself."""
+
+
+class Kept(Generic[T]):
+    """A page that `make` makes in a thread of a view and the troubles."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        make: Callable[[View[Pages], Sequence[str]], T],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._source, self._make, self._monotonic = name, source, make, monotonic
+        self._turn, self._pages = asyncio.Lock(), dict[int, T]()
+        self.made = self.took = 0.0
+        """When the page was ready, and the processor's seconds that it took."""
+
+    async def current(self) -> T:
+        """Return the page, made anew if it is due; who comes meanwhile waits for it."""
+        async with self._turn:
+            view, age = await self._source.view(), self._monotonic() - self.made
+            least = FRESH if view.revision in self._pages else 0.0
+            if not self._pages or age >= max(least, self.took * REST):
+                troubles = self._source.troubles()
+
+                def work() -> tuple[T, float]:
+                    begun = time.thread_time()
+                    return self._make(view, troubles), time.thread_time() - begun
+
+                page, self.took = await in_thread(self._name, work)
+                self._pages, self.made = {view.revision: page}, self._monotonic()
+            (page,) = self._pages.values()
+            return page
