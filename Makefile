@@ -10,8 +10,8 @@ CHART := deploy/helm/borgbase-exporter
 # Without a token, the built-in simulated account stands in for BorgBase.
 DEMO := $(if $(BORGBASE_TOKEN)$(BORGBASE_TOKEN_FILE)$(BORGBASE_TOKEN_DIR)$(findstring --token,$(ARGS)),,--demo)
 
-.PHONY: run stack check test test-go quick lint format docs screenshots chart bench soak lock clean
-run stack check docs screenshots bench soak: export PYTHONPATH := exporter
+.PHONY: run stack check test test-go test-grafana quick lint format docs previews screenshots chart bench soak lock clean
+run stack check docs previews screenshots bench soak: export PYTHONPATH := exporter
 
 run: .venv/runtime.stamp  ## start the exporter; ARGS="--poll.interval 5m" passes flags
 	@exec $(BIN)/python -m borgbase_exporter serve $(DEMO) $(ARGS)
@@ -49,6 +49,12 @@ format: .venv/dev.stamp
 docs: .venv/runtime.stamp  ## write the pages and dashboards that are generated from the code
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m dashboards.generate
+
+test-grafana: .venv/dev.stamp  ## what Grafana's own packages make of the dashboards; needs npm and 800 MB
+	$(PYTEST) tests/dashboards/as_drawn.py $(ARGS)
+
+previews: .venv/dev.stamp  ## take the dashboards' pictures for docs/ with Grafana's own packages; needs npm
+	$(BIN)/python -m tests.dashboards.pictures
 
 screenshots: .venv/dev.stamp  ## take the pictures of the status page for docs/
 	$(BIN)/python -m tests.browser.screenshots
