@@ -64,7 +64,7 @@ def test_what_is_sent(api: responses.RequestsMock) -> None:
         "Content-Type": "application/json",
         "User-Agent": f"borgbase-exporter/{__version__}",
     }
-    assert request.body == '{"query": "query { a(b: \\"\\u00e4\\n\\") }"}'.encode()
+    assert request.body == b'{"query": "query { a(b: \\"\\u00e4\\n\\") }"}'
     assert (reply.status, reply.body, reply.retry_after) == (200, b"secret", None)
     assert "secret" not in repr(reply)
 

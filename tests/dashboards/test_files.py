@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from borgbase_exporter.metrics.exposition import TEXT
 from prometheus_client.parser import text_string_to_metric_families
 
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
+from borgbase_exporter.metrics.exposition import TEXT
 from dashboards.generate import FOLDER, INPUT, files, shared
 from dashboards.model import WIDTH, Json
 from tests.dashboards.world import RULES

@@ -55,6 +55,10 @@ def without_exporter(target: float | None) -> Change:
     return change
 
 
+def down_for_five_hours(before: World) -> World:
+    return healed(without_exporter(0)(before), before, 5 * HOUR)
+
+
 def without_accounts(before: World) -> World:
     """The exporter runs on, but its token folder is empty."""
     return {
@@ -186,7 +190,7 @@ ALERTS = [
         }
         | {
             "down for five hours at night: no more than a warning": Story(
-                change=lambda before: healed(without_exporter(0)(before), before, 5 * HOUR),
+                change=down_for_five_hours,
                 at={4 * HOUR: "BorgBaseExporterAbsent", 6 * HOUR: ""},
                 ever="BorgBaseExporterAbsent",
                 end=6 * HOUR,
