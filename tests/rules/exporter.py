@@ -56,7 +56,7 @@ def without_exporter(target: float | None) -> Change:
 
 
 def down_for_five_hours(before: World) -> World:
-    return healed(without_exporter(0)(before), before, 5 * HOUR)
+    return healed(changed(before, without_exporter(0)), before, 5 * HOUR)
 
 
 def without_accounts(before: World) -> World:
