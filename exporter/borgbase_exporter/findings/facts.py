@@ -13,8 +13,7 @@ from borgbase_exporter.model import Account, Plan
 from borgbase_exporter.text import ago, count, percent, size, span
 
 Level = Literal["critical", "warning", "waiting", "well"]
-LEVELS: tuple[Level, ...] = ("critical", "warning", "waiting", "well")
-"""Worst first."""
+LEVELS: tuple[Level, ...] = ("critical", "warning", "waiting", "well")  # worst first
 
 
 class Fact(NamedTuple):

@@ -14,27 +14,18 @@ import msgspec
 from borgbase_exporter.model import CREATE_ONLY, Account, AccountStatus, Repo
 from borgbase_exporter.text import DAY, ago, count, percent, size, span, when
 
-QUOTA = (0.85, 0.95)
-"""Share of a repo's quota above which to warn, and above which it is critical."""
-PLAN = (0.9, 0.97)
-"""The same for the plan."""
-AGE = (1.0, 2.0)
-"""The same for the age of a repo's last write as a share of its inactivity limit."""
-EXPIRY = 14 * DAY
-"""How long before a token or a subscription expires to warn."""
-SOON = 3 * DAY
-"""How long before a subscription ends this is critical."""
-SETTLED = 3 * DAY
-"""How old a repo may get before its first backup."""
-GRACE = 1 * DAY
-"""How late a subscription may renew itself."""
+QUOTA = (0.85, 0.95)  # share of a repo's quota above which to warn, and above which it is critical
+PLAN = (0.9, 0.97)  # the same for the plan
+AGE = (1.0, 2.0)  # the same for the age of a repo's last write as a share of its inactivity limit
+EXPIRY = 14 * DAY  # how long before a token or a subscription expires to warn
+SOON = 3 * DAY  # how long before a subscription ends this is critical
+SETTLED = 3 * DAY  # how old a repo may get before its first backup
+GRACE = 1 * DAY  # how late a subscription may renew itself
 
 FACTOR = 2.0
 """How many times one size may be the other: usage changes by the day, units are 1000 apart."""
-REPOS = 1
-"""How many repos may come or go between two queries."""
-COMPARABLE = 1e8
-"""Bytes below which sizes are too small, and rounded too much, to be compared."""
+REPOS = 1  # how many repos may come or go between two queries
+COMPARABLE = 1e8  # bytes below which sizes are too small, and rounded too much, to be compared
 COUNT = "repos by account"
 FIGURES = {
     COUNT: ("own count", "reported_repos"),
@@ -59,8 +50,7 @@ ADVICE = {
 RETRY = "try again in a few minutes; the API may be under maintenance"
 RENEW = "create a new token before that"
 Severity = Literal["critical", "warning"]
-SEVERITIES: tuple[Severity, ...] = ("critical", "warning")
-"""Worst first."""
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning")  # worst first
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -152,21 +142,18 @@ def _failures(status: AccountStatus, now: float) -> Iterator[Problem]:
 
 
 def _collectors(status: AccountStatus, now: float) -> Iterator[Problem]:
-    for name, collector in status.collectors.items():
-        where, report = name.replace("_", " "), ADVICE["internal"]
-        if collector.skipped:
-            what = f"{collector.skipped} of the entries cannot be read"
-            yield Problem("warning", where, what, report, "BorgBaseListIncomplete")
-        if collector.fields_skipped:
-            what = f"{collector.fields_skipped} of the fields cannot be read"
-            yield Problem("warning", where, what, report)
-        if collector.gaps:
-            what = f"the API no longer has {', '.join(sorted(collector.gaps))}"
-            yield Problem("warning", where, what, ADVICE["schema"], "BorgBaseSchemaDrift")
-        if collector.expired and not collector.failure and collector.taken is not None:
-            what = f"the last values, read {ago(collector.taken, now)}, are too old to be shown"
-            advice = "restart the exporter and keep its log"
-            yield Problem("warning", where, what, advice, "BorgBasePollStale")
+    for name, of in status.collectors.items():
+        gone, unread, report = ", ".join(sorted(of.gaps)), "cannot be read", ADVICE["internal"]
+        old = ago(of.taken or 0, now) if of.expired and not of.failure else ""
+        read = f"the last values, read {old}, are too old to be shown"
+        for is_so, what, advice, alert in (
+            (of.skipped, f"{of.skipped} of the entries {unread}", report, "BorgBaseListIncomplete"),
+            (of.fields_skipped, f"{of.fields_skipped} of the fields {unread}", report, None),
+            (gone, f"the API no longer has {gone}", ADVICE["schema"], "BorgBaseSchemaDrift"),
+            (old, read, "restart the exporter and keep its log", "BorgBasePollStale"),
+        ):
+            if is_so:
+                yield Problem("warning", name.replace("_", " "), what, advice, alert)
 
 
 def _plan(account: Account, status: AccountStatus) -> Iterator[Problem]:
@@ -192,17 +179,16 @@ def subscription(account: Account, now: float) -> tuple[str, float | None]:
 
 def _subscription(account: Account, now: float) -> Iterator[Problem]:
     words, end = subscription(account, now)
-    left = float("inf") if account.subscription_end is None else account.subscription_end - now
-    overdue = left <= -GRACE if account.auto_renew else left < EXPIRY
-    alert = "BorgBaseSubscriptionExpiring" if left < 0 else "BorgBaseSubscriptionInactive"
+    ending, late = "BorgBaseSubscriptionExpiring", (account.subscription_end or now) < now
     if account.subscription_active is False:
+        alert = ending if late else "BorgBaseSubscriptionInactive"
         yield Problem("warning", "subscription", f"is {words}", "renew it", alert)
-    elif end is not None and overdue:
+    elif end is not None and (end <= now - GRACE if account.auto_renew else end < now + EXPIRY):
         what, advice = f"{words} {when(end, now)}", "check the payment method at BorgBase"
         if not account.auto_renew:
             what, advice = f"{what} and does not renew automatically", "renew it"
-        level: Severity = "critical" if left < SOON else "warning"
-        yield Problem(level, "subscription", what, advice, "BorgBaseSubscriptionExpiring")
+        level: Severity = "critical" if end < now + SOON else "warning"
+        yield Problem(level, "subscription", what, advice, ending)
 
 
 def _tokens(status: AccountStatus, now: float) -> Iterator[Problem]:
@@ -249,16 +235,15 @@ def compared(status: AccountStatus) -> Iterator[Comparison]:
 
 
 def _differences(status: AccountStatus) -> Iterator[Problem]:
-    for found in compared(status):
-        listed, other = size(found.listed), size(found.other)
+    for subject, listed, other, agrees in map(msgspec.structs.astuple, compared(status)):
+        shown = f"{size(listed)} listed, but BorgBase's {FIGURES[subject][0]} is {size(other)}"
         suspicion = "sizes may be wrong unless much was written or deleted since"
-        if found.subject == COUNT:
-            listed, other = count(int(found.listed), "repo"), f"{found.other:,.0f}"
+        if subject == COUNT:
+            shown = f"{count(listed, 'repo')} listed, but BorgBase's own count is {other:,}"
             suspicion = "the list may be incomplete"
-        if not found.agrees:
-            name, advice = FIGURES[found.subject][0], f"if it stays so, {ADVICE['internal']}"
-            what = f"{listed} listed, but BorgBase's {name} is {other}: {suspicion}"
-            yield Problem("warning", "comparison", what, advice)
+        if not agrees:
+            advice = f"if it stays so, {ADVICE['internal']}"
+            yield Problem("warning", "comparison", f"{shown}: {suspicion}", advice)
 
 
 def lateness(repo: Repo, now: float) -> float | None:
@@ -272,10 +257,8 @@ def of_repo(repo: Repo, now: float) -> Iterator[Problem]:
     """Yield a repo's problems."""
     where = f"repo {repo.name}"
     if level := severity(repo.fill, QUOTA):
-        what, advice = (
-            f"{percent(repo.fill or 0)} of its quota used",
-            "raise the quota, or prune and compact",
-        )
+        what = f"{percent(repo.fill or 0)} of its quota used"
+        advice = "raise the quota, or prune and compact"
         yield Problem(level, where, what, advice, "BorgBaseRepoQuotaAlmostFull", repo.id)
     if level := severity(lateness(repo, now), AGE):
         limit = span(repo.inactivity_limit or 0)

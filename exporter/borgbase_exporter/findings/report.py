@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self
+from operator import attrgetter
+from typing import Literal
 
 import msgspec
 
@@ -22,6 +23,9 @@ UNREADABLE = "the token is missing or unreadable, see the exporter's log"
 State = Literal["waiting", "failing", "problems", "well"]
 
 
+_FACTS = attrgetter(*(field.name for field in fields(model.Repo)))
+
+
 @dataclass(frozen=True, slots=True)
 class RepoReport(model.Repo):
     """A repo's facts, and what follows from them at the report's moment."""
@@ -32,13 +36,6 @@ class RepoReport(model.Repo):
     """The used share of the quota; 1 is all of it."""
     limit_used: float | None = None
     """The age of the last write as a share of the inactivity limit."""
-
-    @classmethod
-    def of(cls, repo: model.Repo, severity: Severity | None, now: float) -> Self:
-        """Return the report on a repo."""
-        known = (getattr(repo, field.name) for field in fields(repo))
-        derived = severity, repo.fill, problems.lateness(repo, now)
-        return cls(*known, *derived)  # type: ignore[call-arg]  # the number of facts is unknown
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -189,7 +186,7 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
     listed = known.repos.repos if known.repos else ()
     by_repo = [(repo, tuple(problems.of_repo(repo, now))) for repo in listed]
     every = problems.ranked([*own, *(problem for _, found in by_repo for problem in found)])
-    repos = [RepoReport.of(repo, problems.worst(found), now) for repo, found in by_repo]
+    repos = [_repo(*pair, now) for pair in by_repo]
     state: State = "failing" if not status.up else "problems" if own else "well"
     origin = encodable(extra.origin) if extra else None
     return AccountReport(
@@ -212,6 +209,11 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
     )
 
 
+def _repo(repo: model.Repo, found: Iterable[Problem], now: float) -> RepoReport:
+    derived = problems.worst(found), repo.fill, problems.lateness(repo, now)
+    return RepoReport(*_FACTS(repo), *derived)  # type: ignore[call-arg]  # unknown number of facts
+
+
 def _api(status: model.AccountStatus) -> API:
     reasons = {c.failure.reason if c.failure else "" for c in status.collectors.values()}
     asked = bool(status.polls) and reasons != {"token"}
@@ -221,9 +223,8 @@ def _api(status: model.AccountStatus) -> API:
 
 
 def _collector(of: model.CollectorStatus) -> Collector:
-    gaps, shown = tuple(sorted(of.gaps)), of.part is not None
-    counts = of.skipped, of.fields_skipped
-    return Collector(of.success, of.failure, *counts, gaps, of.taken, shown)
+    last = of.success, of.failure, of.skipped, of.fields_skipped
+    return Collector(*last, tuple(sorted(of.gaps)), of.taken, of.part is not None)
 
 
 def rank(repo: RepoReport) -> tuple[int, float, str, str]:

@@ -33,9 +33,8 @@ def _walk(value: Any, path: str, known: Collection[str]) -> Iterator[tuple[str, 
     yield path, value
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _walk(
-                inner, f"{path}.{key if key in known else '(other)'}".lstrip("."), known
-            )
+            name = key if key in known else "(other)"
+            yield from _walk(inner, f"{path}.{name}".lstrip("."), known)
     elif isinstance(value, list):
         for inner in value:
             yield from _walk(inner, f"{path}[]", known)
@@ -50,13 +49,11 @@ def _described(path: str, values: list[Any]) -> Iterator[str]:
         yield f"{min(numbers)} to {max(numbers)}"
     if lengths := [len(one) for one in values if isinstance(one, str | list)]:
         yield f"length {min(lengths)} to {max(lengths)}"
-    shown: Counter[str] = Counter()
-    for text in (one for one in values if isinstance(one, str)):
-        if name != "id" and _DATE.fullmatch(text):
-            shown[re.sub(r"\d", "9", text)] += 1
-        elif name in ENUMERATIONS:
-            shown[text if _VALUE.fullmatch(text) else "(other)"] += 1
-    yield from (f"{number} {text}" for text, number in shown.items())
+    texts = [one for one in values if isinstance(one, str)]
+    shown = [re.sub(r"\d", "9", one) for one in texts if name != "id" and _DATE.fullmatch(one)]
+    if name in ENUMERATIONS:
+        shown = [one if _VALUE.fullmatch(one) else "(other)" for one in texts]
+    yield from (f"{number} {text}" for text, number in Counter(shown).items())
 
 
 def of_error(message: str, asked: Collection[str]) -> str:

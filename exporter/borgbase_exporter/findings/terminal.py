@@ -13,18 +13,13 @@ from borgbase_exporter.findings.problems import Problem
 from borgbase_exporter.findings.report import AccountReport, RepoReport, Report
 from borgbase_exporter.text import count, printable, when
 
-AT_ONCE = 40
-"""Repos of an account, and problems, that a terminal shows."""
-WIDE = 110
-"""Columns from which on a terminal has room for what is not urgent."""
-NARROWEST = 12
-"""Columns that a repo's name gets at least."""
+AT_ONCE = 40  # repos of an account, and problems, that a terminal shows
+WIDE = 110  # columns from which on a terminal has room for what is not urgent
+NARROWEST = 12  # columns that a repo's name gets at least
 COLOURS = {"critical": "red", "warning": "yellow", "ok": "green"}
 RIGHT = {"Usage", "Quota", "Used"}
-URGENT = 7
-"""How many columns a narrow terminal shows."""
-Cell = tuple[str, str | None]
-"""A text, and the severity that colours it."""
+URGENT = 7  # how many columns a narrow terminal shows
+Cell = tuple[str, str | None]  # A text, and the severity that colours it
 
 
 def lines(report: Report, width: int | None) -> Iterator[str]:

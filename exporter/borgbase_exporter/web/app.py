@@ -27,8 +27,7 @@ METHODS = ("GET", "HEAD")
 PROBES = frozenset({"/-/healthy", "/-/ready"})
 CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
 NO_STORE = {"Cache-Control": "no-store"}
-QUALITY = re.compile(r"[01](\.[0-9]*)?")
-"""A weight as RFC 9110 spells it; others count as 0."""
+QUALITY = re.compile(r"[01](\.[0-9]*)?")  # a weight as RFC 9110 spells it; others count as 0
 
 
 @dataclass(frozen=True, slots=True)

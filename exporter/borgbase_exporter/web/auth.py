@@ -17,11 +17,9 @@ import bcrypt
 
 from borgbase_exporter.threads import in_thread
 
-MAX_CHECKS = 24
-"""Passwords that wait to be checked: a check takes up to a quarter of a second."""
+MAX_CHECKS = 24  # passwords that wait to be checked: a check takes up to a quarter of a second
 MAX_CHECKS_PER_CLIENT = 8
-NETWORK = 8
-"""Bytes of an address that tell clients apart: a client has a whole /64 network of IPv6."""
+NETWORK = 8  # bytes of an address that tell clients apart: a client has a whole /64 network of IPv6
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from borgbase_exporter.threads import in_thread
 T = TypeVar("T")
 FRESH = 10.0
 """Seconds after which times such as "3 min ago" are made anew."""
-REST = 10
-"""A page is kept at least that many times as long as it took to make it."""
+REST = 10  # a page is kept at least that many times as long as it took to make it
 
 
 class Source(Protocol):

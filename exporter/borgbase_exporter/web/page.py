@@ -26,12 +26,10 @@ from borgbase_exporter.settings import Serve
 from borgbase_exporter.text import ago, printable, span, when
 from borgbase_exporter.web.kept import Kept, Source
 
-CHUNK = 2000
-"""Pieces of the template that are encoded and compressed together."""
+CHUNK = 2000  # pieces of the template that are encoded and compressed together
 POINTS = 24
 """Points of a repo's usage that are kept; of older ones every second is dropped again and again."""
-OPEN = 3
-"""Up to this many accounts, the worst is unfolded; of more, each takes a line."""
+OPEN = 3  # up to this many accounts, the worst is unfolded; of more, each takes a line
 MANY = 1000
 """Of more repos, the browser lays out only those in sight, and only the worst have a curve."""
 

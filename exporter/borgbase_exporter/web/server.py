@@ -35,24 +35,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REQUEST_SECONDS = 10.0
-"""How long a new connection may take for the handshake and a whole request."""
+REQUEST_SECONDS = 10.0  # how long a new connection may take for the handshake and a whole request
 KEEP_ALIVE_SECONDS = 75.0
 """How long one that has been answered may take; longer than the usual minute between scrapes."""
-ANSWER_SECONDS = 60.0
-"""How long a reader may take over an answer."""
-STOP_SECONDS = 0.5
-"""How long answers under way may take once the server is to stop."""
-MAX_CONNECTIONS = 800
-"""Below the 1,024 files that a process may have open."""
-MAX_HELD = 16 << 20
-"""Bytes held for readers that do not read, all of them together."""
-SEND_BUFFER = 256 << 10
-"""Bytes that the kernel holds for a reader; by itself it takes up to 4 MiB."""
+ANSWER_SECONDS = 60.0  # how long a reader may take over an answer
+STOP_SECONDS = 0.5  # how long answers under way may take once the server is to stop
+MAX_CONNECTIONS = 800  # below the 1,024 files that a process may have open
+MAX_HELD = 16 << 20  # bytes held for readers that do not read, all of them together
+SEND_BUFFER = 256 << 10  # bytes that the kernel holds for a reader; by itself it takes up to 4 MiB
 READ = 4 << 10
 """Bytes read from a connection at a time; each TLS connection has a buffer of that size."""
-SMALL = 16 << 10
-"""Bytes up to which pieces are joined, for each write costs time."""
+SMALL = 16 << 10  # bytes up to which pieces are joined, for each write costs time
 SLICE, TLS_SLICE = 128 << 10, 32 << 10
 """Bytes written at a time; TLS keeps a buffer as large as what it encrypted at once."""
 BACKLOG = 128
@@ -61,8 +54,7 @@ REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
-LOG_SECONDS = 60.0
-"""How often a line of code may log."""
+LOG_SECONDS = 60.0  # how often a line of code may log
 
 sslproto.SSLProtocol.max_size = READ  # 256 KiB by default
 _logged: dict[tuple[str, int], float] = {}
