@@ -46,11 +46,10 @@ def verdict(report: Report) -> tuple[Level, str]:
 
 def summary(report: Report) -> str:
     """Return in a line how much there is."""
-    known = [account for account in report.accounts if account.repos is not None]
     parts = [count(len(report.accounts), "account")] if len(report.accounts) > 1 else []
-    if known:
-        parts.append(count(sum(len(account.repos or ()) for account in known), "repo"))
-    usages = [account.usage for account in known if account.usage is not None]
+    if any(account.repos is not None for account in report.accounts):
+        parts.append(count(len(report.repos), "repo"))
+    usages = [account.usage for account in report.accounts if account.usage is not None]
     if usages and len(usages) == len(report.accounts):
         parts.append(f"{size(sum(usages))} stored")
     return ", ".join(parts)

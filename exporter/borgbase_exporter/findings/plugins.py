@@ -66,11 +66,11 @@ def nagios(report: Report) -> Iterator[str]:
     problems = [problem for _, problem in report.every]
     first = f": {problems[0].where}: {problems[0].what}" if len(problems) == 1 else ""
     summary = f", {words}" if (words := facts.summary(report)) else ""
-    repos = sum(len(account.repos or ()) for account in report.accounts)
+    few = len(report.repos) <= MOST_REPOS
     values = [
         value.text(f"'{'/'.join(map(_label, service.path))} {value.name}'", value.unit)
         for service in _services(report)
-        if len(service.path) == 1 or repos <= MOST_REPOS
+        if len(service.path) == 1 or few
         for value in service.values
     ]
     words = _said(f"{simulated}{facts.verdict(report)[1]}{first}{summary}")

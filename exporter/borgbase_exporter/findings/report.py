@@ -131,6 +131,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         named = [(one.name, problem) for one in self.accounts for problem in one.problems]
         return [*(("", problem) for problem in self.problems), *named]
 
+    @property
+    def repos(self) -> list[tuple[AccountReport, RepoReport]]:
+        """All repos that are known, each with its account."""
+        return [(account, repo) for account in self.accounts for repo in account.repos or ()]
+
 
 @dataclass(frozen=True, slots=True)
 class Extra:

@@ -77,8 +77,7 @@ class Request:
         for item in self.headers.get(header, "").lower().split(","):
             name, *parameters = map(str.strip, item.split(";"))
             quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-            weight = float(quality) if QUALITY.fullmatch(quality) else 0.0
-            weights.setdefault(name, weight)
+            weights.setdefault(name, float(quality) if QUALITY.fullmatch(quality) else 0.0)
         return next((weights[name] for name in names if name in weights), 0.0)
 
 
@@ -93,14 +92,18 @@ class Response:
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers, also those that follow from the body."""
-        length = str(sum(map(len, self.body)))
-        own = {"content-type": self.content_type, "content-length": length}
+        own = {"content-type": self.content_type, "content-length": f"{sum(map(len, self.body))}"}
         return [(n.lower().encode(), v.encode()) for n, v in {**own, **self.headers}.items()]
 
 
 def text(content: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] = {}) -> Response:
     """Return a response in plain text."""
     return Response((f"{content}\n".encode(),), HTTPStatus(status), headers=headers)
+
+
+def probe(troubles: str) -> Response:
+    """Return what a probe gets."""
+    return text(troubles or "OK", HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK)
 
 
 def error(status: HTTPStatus, why: str = "", **headers: str) -> Response:
@@ -119,9 +122,7 @@ class App:
     """The exporter's pages; without a status page there is nothing at `/`."""
 
     def __init__(self, source: Source, web: Web, page: StatusPage | None = None) -> None:
-        self._source = source
-        self._web = web
-        self._page = page
+        self._source, self._web, self._page = source, web, page
         self._hosts = {"localhost", *(name.lower() for name in web.allowed_hosts)}
         self._auth = BasicAuth({})
         self._report = Kept("report", source, _reported)
@@ -143,9 +144,8 @@ class App:
 
     async def respond(self, request: Request) -> Response:
         """Return the response to a request."""
-        response = (
-            self._refusal(request) or await self._challenge(request) or await self._routed(request)
-        )
+        refused = self._refusal(request) or await self._challenge(request)
+        response = refused or await self._routed(request)
         # A body is not read to its end, so nothing can follow it.
         close = {"Connection": "close"} if request.has_body else {}
         return replace(response, headers={**response.headers, **self._headers, **close})
@@ -162,13 +162,11 @@ class App:
 
     def _within_limit(self) -> bool:
         """Return whether the token bucket has room for one more request; count it if so."""
-        if self._limit is None:
-            return True
-        now, seconds = time.monotonic(), self._limit.seconds
-        allowed = self._replenished - now <= (self._limit.burst - 1) * seconds
-        if allowed:
-            self._replenished = max(now, self._replenished) + seconds
-        return allowed
+        now, limit = time.monotonic(), self._limit
+        if limit is None or self._replenished - now > (limit.burst - 1) * limit.seconds:
+            return limit is None
+        self._replenished = max(now, self._replenished) + limit.seconds
+        return True
 
     def _knows(self, host: str) -> bool:
         """Return whether a Host header names this server; a page elsewhere cannot use addresses."""
@@ -206,13 +204,8 @@ class App:
         if self._page is None:
             return text(f"the metrics are at {self._web.telemetry_path}", HTTPStatus.NOT_FOUND)
         page, encoding = await self._page.kept.current(), request.encoding()
-        headers = {
-            **NO_STORE,
-            "Content-Security-Policy": page.policy,
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept-Encoding",
-            **encoding,
-        }
+        headers = {**NO_STORE, "Vary": "Accept-Encoding", "Referrer-Policy": "no-referrer"}
+        headers |= {"Content-Security-Policy": page.policy, **encoding}
         body = page.gzipped if encoding else page.plain
         return Response(body, content_type="text/html; charset=utf-8", headers=headers)
 
@@ -230,14 +223,10 @@ class App:
         return text(words, status, NO_STORE)
 
     async def _healthy(self, _request: Request) -> Response:
-        if troubles := self._source.troubles():
-            return text("\n".join(troubles), HTTPStatus.SERVICE_UNAVAILABLE)
-        return text("OK")
+        return probe("\n".join(self._source.troubles()))
 
     async def _ready(self, _request: Request) -> Response:
         accounts = self._source.latest.accounts.values()
         waiting = sum(not status.polls for status in accounts)
-        if waiting or not accounts:
-            words = f"waiting for the first poll of {waiting} of {len(accounts)} accounts"
-            return text(words, HTTPStatus.SERVICE_UNAVAILABLE)
-        return text("OK")
+        words = f"waiting for the first poll of {waiting} of {len(accounts)} accounts"
+        return probe(words if waiting or not accounts else "")

@@ -47,8 +47,7 @@ class BasicAuth:
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
         self._key = secrets.token_bytes(32)
-        self._admitted: dict[bytes, bytes] = {}
-        self._waiting: list[_Check] = []
+        self._admitted, self._waiting = dict[bytes, bytes](), list[_Check]()
         self._worker: asyncio.Task[None] | None = None
         self.configure(users)
 
@@ -68,8 +67,7 @@ class BasicAuth:
         """
         if not self._users:
             return True
-        given = _credentials(authorization)
-        if given is None:
+        if (given := _credentials(authorization)) is None:
             return False
         user, password = given
         hashed = self._users.get(user, self._decoy)
@@ -77,8 +75,7 @@ class BasicAuth:
         if hmac.compare_digest(self._admitted.get(user, b""), digest):
             return True
         matches = functools.partial(_matches, password, hashed)
-        good = await self._checked(_network(client), gone, matches)
-        if good:
+        if good := await self._checked(_network(client), gone, matches):
             self._admitted[user] = digest
         return good
 

@@ -94,19 +94,12 @@ class StatusPage:
 
     def _render(self, view: View[Pages], troubles: Sequence[str]) -> Rendered:
         template, policy = _look()
-        now = self._clock()
-        found = report(view.accounts.values(), now, troubles=troubles)
+        found = report(view.accounts.values(), self._clock(), troubles=troubles)
         pieces = template.generate(
             report=found,
-            verdict=facts.verdict(found),
             accounts=sorted(found.accounts, key=lambda one: facts.LEVELS.index(facts.level(one))),
             rows=self._rows(found),
-            repos=sum(len(one.repos or ()) for one in found.accounts),
-            metrics=f".{self._web.telemetry_path}",
-            grafana=(self._web.grafana_url or "").rstrip("/"),
-            ago=lambda moment: ago(moment, now),
-            when=lambda moment: when(moment, now),
-            until=lambda moment: f"in {span(moment - now)}" if moment > now else "now",
+            web=self._web,
         )
         # In chunks: one string of many megabytes would keep others from the interpreter for long.
         plain = tuple(iter(lambda: "".join(islice(pieces, CHUNK)).encode(), b""))
@@ -116,12 +109,11 @@ class StatusPage:
 
     def _rows(self, found: Report) -> Iterator[tuple[Any, ...]]:
         """Yield each repo of all accounts, worst first, and what is shown of it."""
-        pairs = [(account, repo) for account in found.accounts for repo in account.repos or ()]
         problems: dict[tuple[str, str | None], list[Problem]] = defaultdict(list)
         for account in found.accounts:
             for problem in account.problems:
                 problems[account.name, problem.repo_id].append(problem)
-        pairs.sort(key=lambda pair: (rank(pair[1]), pair[0].name))
+        pairs = sorted(found.repos, key=lambda pair: (rank(pair[1]), pair[0].name))
         for place, (account, repo) in enumerate(pairs):
             trend = self._usage.path(account.name, repo.id) if place < MANY else ""
             of_repo, bad = facts.of_repo(repo, found.at), problems[account.name, repo.id]
@@ -147,6 +139,7 @@ def _look() -> tuple[Any, str]:
 
     environment.filters |= {"iso": _iso, "unbroken": unbroken}
     environment.globals |= {"version": __version__, "facts": facts, "OPEN": OPEN, "MANY": MANY}
+    environment.globals |= {"ago": ago, "span": span, "when": when}
     policy = (
         "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import logging
 import math
 import socket
@@ -48,7 +49,6 @@ READ = 4 << 10
 SMALL = 16 << 10  # bytes up to which pieces are joined, for each write costs time
 SLICE, TLS_SLICE = 128 << 10, 32 << 10
 """Bytes written at a time; TLS keeps a buffer as large as what it encrypted at once."""
-BACKLOG = 128
 ACCEPT_PAUSE_SECONDS = 1.0
 REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\n"
@@ -64,10 +64,9 @@ class Connection(H11Protocol):
     """uvicorn's connection, limited in time and memory."""
 
     def __init__(self, server: Server, ends: float) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(server.config, server.state, {"connection": self}, loop)
-        self._server = server
-        self.ends = ends
+        state = {"connection": self}
+        super().__init__(server.config, server.state, state, asyncio.get_running_loop())
+        self._server, self.ends = server, ends
         """When it is dropped unless it makes its next step, by the loop's clock."""
         self._written = self._read = 0
         self.unread = 0
@@ -81,8 +80,8 @@ class Connection(H11Protocol):
         # asyncio has no public way to what is beneath TLS, where bytes wait for the reader.
         secured = getattr(transport, "_ssl_protocol", None)
         self._wire: Any = secured._transport if secured else transport  # noqa: SLF001
-        for each in (transport, self._wire):
-            each.set_write_buffer_limits(high=1, low=0)
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._wire.set_write_buffer_limits(high=1, low=0)
         if secured:
             transport.set_read_buffer_limits(READ)  # type: ignore[attr-defined]  # TLS has it
         else:
@@ -102,10 +101,6 @@ class Connection(H11Protocol):
             super().send_400_response(msg)
         else:
             self.flow.pause_reading()
-
-    def limit(self, seconds: float) -> None:
-        """Give the connection that long for its next step."""
-        self.ends = self.loop.time() + seconds
 
     def drop(self) -> None:
         """End the connection, and have the kernel forget what it holds for the reader."""
@@ -162,10 +157,9 @@ def bound(held: Mapping[Connection, int]) -> None:
     """Drop connections, first ones first, until the others hold no more than MAX_HELD bytes."""
     total = sum(held.values())
     for connection, size in held.items():
-        if total <= MAX_HELD:
-            break
+        if total > MAX_HELD:
+            connection.drop()
         total -= size
-        connection.drop()
 
 
 def sparing(record: logging.LogRecord) -> bool:
@@ -236,9 +230,8 @@ class Server:
     def _sweep(self) -> None:
         """Renew the date; drop who takes too long, and of the stalled readers as many as needed."""
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        now = asyncio.get_running_loop().time()
         for connection in self._connections:
-            if connection.ends <= now:
+            if connection.ends <= connection.loop.time():
                 connection.drop()
         stalled = [connection for connection in self._connections if connection.stalls()]
         stalled.sort(key=lambda connection: (-connection.stalled, connection.ends))
@@ -253,8 +246,7 @@ class Server:
             await asyncio.wait(self.state.tasks, timeout=STOP_SECONDS)
         for connection in list(self._connections):
             connection.transport.abort()
-        left = (*self.state.tasks, *self._opening)
-        for task in left:
+        for task in (left := (*self.state.tasks, *self._opening)):
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
@@ -288,9 +280,8 @@ class Server:
                 finally:
                     loop.remove_reader(accepted)
                 tls = self.certificates.context() if self.certificates else None
-                await loop.connect_accepted_socket(
-                    lambda: Connection(self, ends), accepted, ssl=tls
-                )
+                make = functools.partial(Connection, self, ends)
+                await loop.connect_accepted_socket(make, accepted, ssl=tls)
         except (OSError, asyncio.CancelledError):  # late, gone, not TLS, or the server stops
             accepted.close()
 
@@ -299,13 +290,13 @@ class Server:
     ) -> None:
         assert scope["type"] == "http"  # noqa: S101  # neither websockets nor lifespan are on
         connection: Connection = scope["state"]["connection"]
-        connection.limit(ANSWER_SECONDS)
+        connection.ends = connection.loop.time() + ANSWER_SECONDS
         try:
             request = Request.of(scope, connection.transport.is_closing)
             await connection.respond(await self._app.respond(request), send)
         except Exception:  # uvicorn answers, with 500
             log.exception("a defect, please report it: a request cannot be answered")
-        connection.limit(KEEP_ALIVE_SECONDS)
+        connection.ends = connection.loop.time() + KEEP_ALIVE_SECONDS
 
 
 def _bind(at: Address) -> Iterator[socket.socket]:
@@ -316,9 +307,7 @@ def _bind(at: Address) -> Iterator[socket.socket]:
         at.host or None, at.port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     for family, *_, address in dict.fromkeys(found):
-        listening = socket.create_server(
-            address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dualstack
-        )
+        listening = socket.create_server(address[:2], family=family, dualstack_ipv6=dualstack)
         listening.setblocking(False)
         # Connections inherit these. Without the first, the end of an answer waits 40 ms for the
         # reader's acknowledgement of its beginning.

@@ -17,19 +17,16 @@ class Certificates:
     """
 
     def __init__(self, tls: TLS) -> None:
-        self.tls = tls
-        self._stamps: list[tuple[int, int, int]] | None = _stamps(tls)
-        self._context = tls.context()
+        self.tls, self._stamps, self._context = tls, _stamps(tls), tls.context()
 
     def configure(self, tls: TLS) -> None:
         """Use other settings from now on."""
-        self.tls, self._stamps = tls, None
+        self.tls, self._stamps = tls, []
 
     def context(self) -> ssl.SSLContext:
         """Return the context for the next handshake."""
         try:
-            stamps = _stamps(self.tls)
-            if stamps != self._stamps:
+            if (stamps := _stamps(self.tls)) != self._stamps:
                 self._context, self._stamps = self.tls.context(), stamps
                 log.info("new certificates are in use")
         except (OSError, ValueError) as error:
