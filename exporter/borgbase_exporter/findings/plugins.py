@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from borgbase_exporter.findings import facts
 from borgbase_exporter.findings.problems import AGE, PLAN, QUOTA, Problem, Severity, worst
-from borgbase_exporter.findings.report import AccountReport, RepoReport, Report
+from borgbase_exporter.findings.report import Report
 from borgbase_exporter.text import printable
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -28,13 +28,15 @@ class Value(NamedTuple):
     """One value of performance data; `limits` are shares of `whole`."""
 
     name: str
-    amount: float
-    unit: str
+    amount: float | None
+    unit: str = ""
     whole: float | None = None
     limits: tuple[float, float] = (0, 0)
 
     def text(self, label: str, unit: str) -> str:
-        """Return it as `label=value;warn;crit;min;max`."""
+        """Return it as `label=value;warn;crit;min;max`; "" where it is unknown."""
+        if self.amount is None:
+            return ""
         limits = [f"{self.whole * share:.0f}" if self.whole else "" for share in self.limits]
         most = f"{self.whole:.0f}" if self.whole and self.unit == "B" else ""
         return f"{label}={self.amount:.0f}{unit};{';'.join(limits)};0;{most}".rstrip(";")
@@ -45,8 +47,8 @@ class Service(NamedTuple):
 
     level: int
     path: tuple[str, ...]
-    values: list[Value]
     words: str
+    values: tuple[Value, ...] = ()
 
 
 def status(report: Report) -> int:
@@ -75,16 +77,17 @@ def nagios(report: Report) -> Iterator[str]:
     ]
     words = _said(f"{simulated}{facts.verdict(report)[1]}{first}{summary}")
     head = f"BORGBASE {WORDS[status(report)]}: {words}"
-    yield f"{head} | {' '.join(values)}" if values else head
+    yield f"{head} | {' '.join(filter(None, values))}" if any(values) else head
     for name, problem in report.every:
         yield _line(problem, f"account {name}: " if name and len(report.accounts) > 1 else "")
 
 
 def checkmk(report: Report) -> Iterator[str]:
     """Yield a line for each service."""
-    for level, path, values, words in _services(report):
+    for level, path, words, values in _services(report):
         name = _label(" ".join(("BorgBase", *path)))
-        metrics = "|".join(value.text(f"borgbase_{value.name}", "") for value in values)
+        known = (value.text(f"borgbase_{value.name}", "") for value in values)
+        metrics = "|".join(filter(None, known))
         yield f'{level} "{name}" {metrics or "-"} {_said(words)}'
 
 
@@ -93,37 +96,28 @@ def _services(report: Report) -> Iterator[Service]:
     if report.problems or not report.accounts:
         levels = STATUSES[worst(report.problems)], OK if report.accounts else UNKNOWN
         words = "; ".join(map(_line, report.problems)) or "there are no accounts"
-        yield Service(max(levels, key=ORDER.index), (), [], words)
+        yield Service(max(levels, key=ORDER.index), (), words)
     for account in report.accounts:
         simulated = "SIMULATED DATA: " if account.simulated else ""
         level = STATUSES[account.severity] if account.seen else UNKNOWN
         words = "; ".join(map(_line, account.own_problems)) or account.state
         words = f"{simulated}{words}, {facts.repos(account)}"
-        yield Service(level, (account.name,), [*_values(account, report.at)], words)
+        plan = account.account.plan if account.account else None
+        usage = Value("usage", account.usage, "B", plan.limit if plan else None, PLAN)
+        repos = Value("repos", None if account.repos is None else len(account.repos))
+        yield Service(level, (account.name,), words, (repos, usage))
         names = Counter(_label(repo.name) for repo in account.repos or ())
         for repo in account.repos or ():
             name = repo.name if names[_label(repo.name)] == 1 else f"{repo.name} {repo.id}"
-            usage, _, _, written, *_ = facts.of_repo(repo, report.at)
+            stored, _, _, written, *_ = facts.of_repo(repo, report.at)
             bad = [problem for problem in account.problems if problem.repo_id == repo.id]
-            words = f"{usage.text or 'unknown'} stored, last write {written.text}"
+            words = f"{stored.text or 'unknown'} stored, last write {written.text}"
             words = f"{simulated}{'; '.join(map(_line, bad)) or words}"
-            level, values = STATUSES[repo.severity], [*_values(repo, report.at)]
-            yield Service(level, (account.name, name), values, words)
-
-
-def _values(known: AccountReport | RepoReport, at: float) -> Iterator[Value]:
-    """Yield the values of an account, or of a repo."""
-    if isinstance(known, AccountReport):
-        plan = known.account.plan if known.account else None
-        whole, limits = plan.limit if plan else None, PLAN
-        if known.repos is not None:
-            yield Value("repos", len(known.repos), "")
-    else:
-        whole, limits = known.quota, QUOTA
-    if known.usage is not None:
-        yield Value("usage", known.usage, "B", whole, limits)
-    if isinstance(known, RepoReport) and known.last_modified is not None:
-        yield Value("age", max(0.0, at - known.last_modified), "s", known.inactivity_limit, AGE)
+            usage = Value("usage", repo.usage, "B", repo.quota, QUOTA)
+            at = written.moment
+            since = None if at is None else max(0.0, report.at - at)
+            age = Value("age", since, "s", repo.inactivity_limit, AGE)
+            yield Service(STATUSES[repo.severity], (account.name, name), words, (usage, age))
 
 
 def _line(problem: Problem, prefix: str = "") -> str:

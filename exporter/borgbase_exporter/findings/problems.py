@@ -60,8 +60,7 @@ class Problem(msgspec.Struct, frozen=True):
     where: str
     what: str
     advice: str = ""
-    alert: str | None = None
-    """The alert rule on it, where there is one."""
+    alert: str | None = None  # the alert rule on it, where there is one
     repo_id: str | None = None
 
 

@@ -30,19 +30,15 @@ _FACTS = attrgetter(*(field.name for field in fields(model.Repo)))
 class RepoReport(model.Repo):
     """A repo's facts, and what follows from them at the report's moment."""
 
-    severity: Severity | None = None
-    """Of its worst problem."""
-    quota_used: float | None = None
-    """The used share of the quota; 1 is all of it."""
-    limit_used: float | None = None
-    """The age of the last write as a share of the inactivity limit."""
+    severity: Severity | None = None  # of its worst problem
+    quota_used: float | None = None  # the used share of the quota; 1 is all of it
+    limit_used: float | None = None  # the age of the last write as a share of the inactivity limit
 
 
 class Token(msgspec.Struct, frozen=True):
     """The exporter's own token."""
 
-    origin: str | None
-    """Where it is kept; only `check` reports it."""
+    origin: str | None  # where it is kept; only `check` reports it
     permission: str | None
     expires: float | None
 
@@ -66,10 +62,8 @@ class Collector(msgspec.Struct, frozen=True):
     skipped: int
     fields_skipped: int
     missing_fields: tuple[str, ...]
-    taken: float | None
-    """When the last good values were read."""
-    shown: bool
-    """Whether those are in this report."""
+    taken: float | None  # when the last good values were read
+    shown: bool  # whether those are in this report
 
 
 class AccountReport(msgspec.Struct, frozen=True):
@@ -80,16 +74,13 @@ class AccountReport(msgspec.Struct, frozen=True):
     up: bool
     state: State
     simulated: bool
-    problems: tuple[Problem, ...]
-    """Worst first, those of its repos included."""
+    problems: tuple[Problem, ...]  # worst first, those of its repos included
     token: Token
     api: API
     collectors: dict[str, Collector]
     comparisons: tuple[Comparison, ...]
-    repos: tuple[RepoReport, ...] | None
-    """Worst first."""
-    complete: bool
-    """Whether no repo was unreadable."""
+    repos: tuple[RepoReport, ...] | None  # worst first
+    complete: bool  # whether no repo was unreadable
     usage: float | None
     account: model.Account | None
     ssh_keys: model.SSHKeyList | None
@@ -114,15 +105,12 @@ class AccountReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All accounts, in the order of their names."""
 
-    schema: Literal[1] = 1
-    """Grows when a key goes or means something else, not when one is added."""
+    schema: Literal[1] = 1  # grows when a key goes or means something else, not when one is added
     version: str
-    simulated: bool
-    """Whether any account is the built-in simulated one."""
+    simulated: bool  # whether any account is the built-in simulated one
     well: bool
     at: float
-    problems: tuple[Problem, ...]
-    """Those that belong to no account."""
+    problems: tuple[Problem, ...]  # those that belong to no account
     accounts: tuple[AccountReport, ...]
 
     @property
@@ -194,6 +182,10 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
     repos = [_repo(*pair, now) for pair in by_repo]
     state: State = "failing" if not status.up else "problems" if own else "well"
     origin = encodable(extra.origin) if extra else None
+    reasons = {c.failure.reason if c.failure else "" for c in status.collectors.values()}
+    asked = status.polls and reasons != {"token"}
+    reached = bool(reasons - {"connect", "tls", "timeout"}) if asked else None
+    moments = status.last_poll, status.next_poll, status.last_success
     return AccountReport(
         name=encodable(status.name),
         well=bool(status.polls) and not every,
@@ -202,7 +194,7 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
         simulated=status.simulated,
         problems=every,
         token=Token(origin, problems.permission(status), status.token_expires),
-        api=_api(status),
+        api=API(reached, status.duration, status.polls, *moments),
         collectors={name: _collector(part) for name, part in status.collectors.items()},
         comparisons=tuple(problems.compared(status)),
         repos=tuple(sorted(repos, key=rank)) if known.repos else None,
@@ -217,14 +209,6 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
 def _repo(repo: model.Repo, found: Iterable[Problem], now: float) -> RepoReport:
     derived = problems.worst(found), repo.fill, problems.lateness(repo, now)
     return RepoReport(*_FACTS(repo), *derived)  # type: ignore[call-arg]  # unknown number of facts
-
-
-def _api(status: model.AccountStatus) -> API:
-    reasons = {c.failure.reason if c.failure else "" for c in status.collectors.values()}
-    asked = bool(status.polls) and reasons != {"token"}
-    reached = bool(reasons - {"connect", "tls", "timeout"}) if asked else None
-    moments = status.last_poll, status.next_poll, status.last_success
-    return API(reached, status.duration, status.polls, *moments)
 
 
 def _collector(of: model.CollectorStatus) -> Collector:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from borgbase_exporter.findings import facts
+from borgbase_exporter.findings.facts import Fact
 from borgbase_exporter.findings.problems import Problem
 from borgbase_exporter.findings.report import AccountReport, RepoReport, Report
 from borgbase_exporter.text import count, printable, when
@@ -19,7 +20,6 @@ NARROWEST = 12  # columns that a repo's name gets at least
 COLOURS = {"critical": "red", "warning": "yellow", "ok": "green"}
 RIGHT = {"Usage", "Quota", "Used"}
 URGENT = 7  # how many columns a narrow terminal shows
-Cell = tuple[str, str | None]  # A text, and the severity that colours it
 
 
 def lines(report: Report, width: int | None) -> Iterator[str]:
@@ -53,9 +53,8 @@ def _facts(account: AccountReport, at: float, width: int | None) -> Iterator[str
     polled = f", polled in {account.api.seconds:.1f} s" if account.api.seconds is not None else ""
     marks = (f"{'✓' if c.success else '✗'} {name}" for name, c in account.collectors.items())
     rows = [("API", f"{reachable[account.api.reachable]}{polled}"), ("Read", "  ".join(marks))]
-    for fact in facts.of_account(account, at):
-        date = "" if fact.moment is None else f" {when(fact.moment, at)}"
-        rows.append((fact.name, f"{fact.text}{date}"))
+    for name, text, moment, *_ in facts.of_account(account, at):
+        rows.append((name, text if moment is None else f"{text} {when(moment, at)}"))
     if stale := facts.stale(account, at):
         rows.append(("Stale", stale))
     yield from _listed([(click.style(name, dim=True), text) for name, text in rows], width)
@@ -80,36 +79,36 @@ def _problems(problems: Sequence[Problem], width: int | None) -> Iterator[str]:
 
 def _repos(repos: Sequence[RepoReport], at: float, width: int | None) -> Iterator[str]:
     shown = repos if width is None else repos[:AT_ONCE]
-    columns = None if width is None or width >= WIDE else URGENT
-    headings = ["State", "Repo", *(fact.name for fact in facts.of_repo(repos[0], at))][:columns]
-    rows = [_row(repo, at)[:columns] for repo in shown]
-    texts = ([text for text, _ in row] for row in rows)
-    widths = [max(map(_width, column)) for column in zip(headings, *texts, strict=True)]
+    most = None if width is None or width >= WIDE else URGENT
+    rows = [_row(repo, at)[:most] for repo in shown]
+    headings = [fact._replace(text=fact.name, severity=None) for fact in rows[0]]
+    columns = zip(headings, *rows, strict=True)
+    widths = [max(_width(fact.text) for fact in column) for column in columns]
     if width is not None:
         room = width - 2 * len(widths) - sum(widths) + widths[1]
         widths[1] = min(widths[1], max(room, NARROWEST))
-    yield click.style(_line([(name, None) for name in headings], headings, widths), dim=True)
-    yield from (_line(row, headings, widths) for row in rows)
+    yield click.style(_line(headings, widths), dim=True)
+    yield from (_line(row, widths) for row in rows)
     if left := len(repos) - len(shown):
         bad = sum(repo.severity is not None for repo in repos[len(shown) :])
         yield f"  … and {left:,} more, {bad or 'none'} with a problem; to see all, use a pipe"
 
 
-def _row(repo: RepoReport, at: float) -> list[Cell]:
-    state = repo.severity or "ok"
-    known = ((printable(fact.text) or "–", fact.severity) for fact in facts.of_repo(repo, at))
-    return [(state, state), (printable(repo.name), None), *known]
+def _row(repo: RepoReport, at: float) -> list[Fact]:
+    known = (fact._replace(text=printable(fact.text) or "–") for fact in facts.of_repo(repo, at))
+    return [Fact("State", repo.severity or "ok"), Fact("Repo", printable(repo.name)), *known]
 
 
-def _line(row: Sequence[Cell], headings: Sequence[str], widths: Sequence[int]) -> str:
+def _line(row: Sequence[Fact], widths: Sequence[int]) -> str:
     cells = []
-    for (text, level), heading, width in zip(row, headings, widths, strict=True):
-        shown = text
+    for fact, width in zip(row, widths, strict=True):
+        shown = fact.text
         while _width(shown) > width:
             shown = f"{shown.removesuffix('…')[:-1]}…"
         padding = " " * (width - _width(shown))
-        shown = click.style(shown, fg=COLOURS[level]) if level else shown
-        cells.append(padding + shown if heading in RIGHT else shown + padding)
+        colour = COLOURS.get(fact.text if fact.name == "State" else fact.severity or "")
+        shown = click.style(shown, fg=colour) if colour else shown
+        cells.append(padding + shown if fact.name in RIGHT else shown + padding)
     return f"  {'  '.join(cells)}".rstrip()
 
 

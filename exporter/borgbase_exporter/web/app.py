@@ -38,10 +38,8 @@ class Request:
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    client: str = "::"
-    """The client's address; `::` if it is unknown."""
-    gone: Callable[[], bool] = lambda: False
-    """Whether the client is no longer there."""
+    client: str = "::"  # the client's address; `::` if it is unknown
+    gone: Callable[[], bool] = lambda: False  # whether the client is no longer there
 
     @classmethod
     def of(cls, scope: HTTPScope, gone: Callable[[], bool]) -> Self:

@@ -69,10 +69,8 @@ class Connection(H11Protocol):
         self._server, self.ends = server, ends
         """When it is dropped unless it makes its next step, by the loop's clock."""
         self._written = self._read = 0
-        self.unread = 0
-        """Bytes that the reader has not taken, as of the last call of `stalls`."""
-        self.stalled = 0
-        """For how many such calls it has taken nothing."""
+        self.unread = 0  # bytes that the reader has not taken, as of the last call of `stalls`
+        self.stalled = 0  # for how many such calls it has taken nothing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve, unless the client's certificate has another name."""
