@@ -47,12 +47,8 @@ class Rig(Stage):
     def __init__(self, accounts: Accounts, *flags: str) -> None:
         super().__init__(accounts)
         self.now = 0.0
-        self.page = StatusPage(
-            self,
-            page_settings(*flags),
-            clock=lambda: NOW + self.now,
-            monotonic=lambda: self.now,
-        )
+        self.page = StatusPage(self, page_settings(*flags), clock=lambda: NOW + self.now)
+        self.page.kept.monotonic = lambda: self.now
 
     def get(self) -> Rendered:
         return asyncio.run(self.page.kept.current())

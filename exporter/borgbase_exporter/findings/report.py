@@ -186,6 +186,10 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
     asked = status.polls and reasons != {"token"}
     reached = bool(reasons - {"connect", "tls", "timeout"}) if asked else None
     moments = status.last_poll, status.next_poll, status.last_success
+    collectors = {}
+    for name, of in status.collectors.items():
+        values = tuple(sorted(of.gaps)), of.taken, of.part is not None
+        collectors[name] = Collector(of.success, of.failure, of.skipped, of.fields_skipped, *values)
     return AccountReport(
         name=encodable(status.name),
         well=bool(status.polls) and not every,
@@ -195,7 +199,7 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
         problems=every,
         token=Token(origin, problems.permission(status), status.token_expires),
         api=API(reached, status.duration, status.polls, *moments),
-        collectors={name: _collector(part) for name, part in status.collectors.items()},
+        collectors=collectors,
         comparisons=tuple(problems.compared(status)),
         repos=tuple(sorted(repos, key=rank)) if known.repos else None,
         complete=bool(known.repos and known.repos.complete),
@@ -209,11 +213,6 @@ def _account(status: model.AccountStatus, extra: Extra | None, now: float) -> Ac
 def _repo(repo: model.Repo, found: Iterable[Problem], now: float) -> RepoReport:
     derived = problems.worst(found), repo.fill, problems.lateness(repo, now)
     return RepoReport(*_FACTS(repo), *derived)  # type: ignore[call-arg]  # unknown number of facts
-
-
-def _collector(of: model.CollectorStatus) -> Collector:
-    last = of.success, of.failure, of.skipped, of.fields_skipped
-    return Collector(*last, tuple(sorted(of.gaps)), of.taken, of.part is not None)
 
 
 def rank(repo: RepoReport) -> tuple[int, float, str, str]:

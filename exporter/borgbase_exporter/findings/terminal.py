@@ -61,17 +61,14 @@ def _facts(account: AccountReport, at: float, width: int | None) -> Iterator[str
 
 
 def _problems(problems: Sequence[Problem], width: int | None) -> Iterator[str]:
-    if not problems:
-        yield click.style("All is well.", fg="green")
-        yield ""
-        return
-    yield click.style(count(len(problems), "problem"), bold=True)
+    well = click.style("All is well.", fg="green")
+    yield click.style(count(len(problems), "problem"), bold=True) if problems else well
     rows = []
     for problem in problems if width is None else problems[:AT_ONCE]:
         advice = f" → {problem.advice}" if problem.advice else ""
         level = click.style(problem.severity, fg=COLOURS[problem.severity])
         rows.append((level, f"{problem.where}: {problem.what}{advice}"))
-    yield from _listed(rows, width)
+    yield from _listed(rows, width) if rows else ()
     if left := len(problems) - len(rows):
         yield f"  … and {left:,} more; to see all, use a pipe"
     yield ""

@@ -12,6 +12,7 @@ from borgbase_exporter.polling.board import View
 from borgbase_exporter.threads import in_thread
 
 T = TypeVar("T")
+Clock = Callable[[], float]
 FRESH = 10.0
 """Seconds after which times such as "3 min ago" are made anew."""
 REST = 10  # a page is kept at least that many times as long as it took to make it
@@ -35,13 +36,10 @@ class Kept(Generic[T]):
     """A page that `make` makes in a thread of a view and the troubles."""
 
     def __init__(
-        self,
-        name: str,
-        source: Source,
-        make: Callable[[View[Pages], Sequence[str]], T],
-        monotonic: Callable[[], float] = time.monotonic,
+        self, name: str, source: Source, make: Callable[[View[Pages], Sequence[str]], T]
     ) -> None:
-        self._name, self._source, self._make, self._monotonic = name, source, make, monotonic
+        self._name, self._source, self._make = name, source, make
+        self.monotonic: Clock = time.monotonic
         self._turn, self._pages = asyncio.Lock(), dict[int, T]()
         self.made = self.took = 0.0
         """When the page was ready, and the processor's seconds that it took."""
@@ -49,7 +47,7 @@ class Kept(Generic[T]):
     async def current(self) -> T:
         """Return the page, made anew if it is due; who comes meanwhile waits for it."""
         async with self._turn:
-            view, age = await self._source.view(), self._monotonic() - self.made
+            view, age = await self._source.view(), self.monotonic() - self.made
             least = FRESH if view.revision in self._pages else 0.0
             if not self._pages or age >= max(least, self.took * REST):
                 troubles = self._source.troubles()
@@ -59,6 +57,6 @@ class Kept(Generic[T]):
                     return self._make(view, troubles), time.thread_time() - begun
 
                 page, self.took = await in_thread(self._name, work)
-                self._pages, self.made = {view.revision: page}, self._monotonic()
+                self._pages, self.made = {view.revision: page}, self.monotonic()
             (page,) = self._pages.values()
             return page

@@ -9,7 +9,7 @@ import time
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.board import View
 from borgbase_exporter.settings import Serve
 from borgbase_exporter.text import ago, printable, span, when
-from borgbase_exporter.web.kept import Kept, Source
+from borgbase_exporter.web.kept import Clock, Kept, Source
 
 CHUNK = 2000  # pieces of the template that are encoded and compressed together
 POINTS = 24
@@ -76,16 +76,9 @@ class Usage:
 class StatusPage:
     """The status page of what `source` knows."""
 
-    def __init__(
-        self,
-        source: Source,
-        settings: Serve,
-        *,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, source: Source, settings: Serve, clock: Clock = time.time) -> None:
         self._web, self._clock, self._usage = settings.web, clock, Usage()
-        self.kept = Kept("status page", source, self._render, monotonic)
+        self.kept = Kept("status page", source, self._render)
 
     def note(self, view: View[Pages]) -> None:
         """Keep the repos' usage for the page's curves; cheap when nothing is new."""
