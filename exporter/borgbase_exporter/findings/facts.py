@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -100,8 +101,7 @@ def of_account(account: AccountReport, at: float) -> Iterator[Fact]:
         words = f", {full} with full access" if full else ""
         yield Fact("API tokens", f"{len(tokens):,}{words}")
     token, unknown = account.token, "expiry unknown" if account.token.origin else None
-    ends = (token.expires or 0) >= at
-    expiry = unknown if token.expires is None else "expires" if ends else "expired"
+    expiry = unknown if token.expires is None else ("expired", "expires")[token.expires >= at]
     known = token.origin, token.permission and token.permission.replace("_", " "), expiry
     if any(known):
         yield Fact("Token in use", ", ".join(filter(None, known)), token.expires)
@@ -117,11 +117,8 @@ def of_repo(repo: RepoReport, at: float) -> tuple[Fact, ...]:
     written = "never" if repo.never_written else "unknown"
     if repo.last_modified is not None:
         written = ago(repo.last_modified, at)
-    flags = {
-        "append-only": repo.append_only,
-        "compaction": repo.compaction_enabled,
-        "sftp": repo.sftp_enabled,
-    }
+    on = repo.append_only, repo.compaction_enabled, repo.sftp_enabled
+    flags = itertools.compress(("append-only", "compaction", "sftp"), on)
     level = severity(used, problems.QUOTA)
     return (
         Fact("Usage", "" if repo.usage is None else size(repo.usage)),
@@ -131,5 +128,5 @@ def of_repo(repo: RepoReport, at: float) -> tuple[Fact, ...]:
         Fact("Limit", span(repo.inactivity_limit) if repo.inactivity_limit else ""),
         Fact("Format", repo.format or ""),
         Fact("Region", repo.region or ""),
-        Fact("Flags", ", ".join(name for name, on in flags.items() if on)),
+        Fact("Flags", ", ".join(flags)),
     )

@@ -114,8 +114,7 @@ def _services(report: Report) -> Iterator[Service]:
             words = f"{stored.text or 'unknown'} stored, last write {written.text}"
             words = f"{simulated}{'; '.join(map(_line, bad)) or words}"
             usage = Value("usage", repo.usage, "B", repo.quota, QUOTA)
-            at = written.moment
-            since = None if at is None else max(0.0, report.at - at)
+            since = None if written.moment is None else max(0.0, report.at - written.moment)
             age = Value("age", since, "s", repo.inactivity_limit, AGE)
             yield Service(STATUSES[repo.severity], (account.name, name), words, (usage, age))
 

@@ -224,7 +224,7 @@ class App:
         return probe("\n".join(self._source.troubles()))
 
     async def _ready(self, _request: Request) -> Response:
-        accounts = self._source.latest.accounts.values()
+        accounts = (await self._source.view()).accounts.values()
         waiting = sum(not status.polls for status in accounts)
         words = f"waiting for the first poll of {waiting} of {len(accounts)} accounts"
         return probe(words if waiting or not accounts else "")

@@ -17,6 +17,7 @@ import bcrypt
 
 from borgbase_exporter.threads import in_thread
 
+Test = Callable[[], bool]
 MAX_CHECKS = 24  # passwords that wait to be checked: a check takes up to a quarter of a second
 MAX_CHECKS_PER_CLIENT = 8
 NETWORK = 8  # bytes of an address that tell clients apart: a client has a whole /64 network of IPv6
@@ -28,8 +29,8 @@ class _Check:
 
     turn: int
     client: bytes
-    gone: Callable[[], bool]
-    matches: Callable[[], bool]
+    gone: Test
+    matches: Test
     result: asyncio.Future[bool | None]
 
     def end(self, result: bool | None) -> None:  # noqa: FBT001  # the value, not an option
@@ -58,9 +59,7 @@ class BasicAuth:
         cost = max((int(hashed.split(b"$")[2]) for hashed in self._users.values()), default=4)
         self._decoy = b"$2b$%02d$" % cost + b"." * 53
 
-    async def admits(
-        self, authorization: str, client: str, gone: Callable[[], bool]
-    ) -> bool | None:
+    async def admits(self, authorization: str, client: str, gone: Test) -> bool | None:
         """Return whether an Authorization header holds a user and that user's password.
 
         None: too many passwords wait. `gone` says whether the client is no longer there.
@@ -79,9 +78,7 @@ class BasicAuth:
             self._admitted[user] = digest
         return good
 
-    async def _checked(
-        self, client: bytes, gone: Callable[[], bool], matches: Callable[[], bool]
-    ) -> bool | None:
+    async def _checked(self, client: bytes, gone: Test, matches: Test) -> bool | None:
         for check in [check for check in self._waiting if check.gone()]:
             self._waiting.remove(check)
             check.end(False)

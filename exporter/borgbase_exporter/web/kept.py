@@ -21,10 +21,6 @@ REST = 10  # a page is kept at least that many times as long as it took to make 
 class Source(Protocol):
     """Where the content comes from; asked in the event loop only."""
 
-    @property
-    def latest(self) -> View[Pages]:
-        """The newest view that was made."""
-
     def view(self) -> Awaitable[View[Pages]]:
         """Return the newest view, in which nothing has expired."""
 

@@ -32,7 +32,7 @@ from borgbase_exporter.web import tls as certificates
 from borgbase_exporter.web.app import App, Request, Response
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+    from uvicorn._types import ASGISendCallable, Scope
 
 log = logging.getLogger(__name__)
 
@@ -283,9 +283,7 @@ class Server:
         except (OSError, asyncio.CancelledError):  # late, gone, not TLS, or the server stops
             accepted.close()
 
-    async def _answer(
-        self, scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def _answer(self, scope: Scope, _receive: object, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"  # noqa: S101  # neither websockets nor lifespan are on
         connection: Connection = scope["state"]["connection"]
         connection.ends = connection.loop.time() + ANSWER_SECONDS
@@ -301,9 +299,8 @@ def _bind(at: Address) -> Iterator[socket.socket]:
     """Yield listening sockets for all addresses of a host; without a host, of the machine."""
     dualstack = not at.host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dualstack else socket.AF_UNSPEC
-    found = socket.getaddrinfo(
-        at.host or None, at.port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    wanted = family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+    found = socket.getaddrinfo(at.host or None, at.port, *wanted)
     for family, *_, address in dict.fromkeys(found):
         listening = socket.create_server(address[:2], family=family, dualstack_ipv6=dualstack)
         listening.setblocking(False)
