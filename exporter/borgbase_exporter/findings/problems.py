@@ -22,17 +22,15 @@ SOON = 3 * DAY  # how long before a subscription ends this is critical
 SETTLED = 3 * DAY  # how old a repo may get before its first backup
 GRACE = 1 * DAY  # how late a subscription may renew itself
 
-FACTOR = 2.0
-"""How many times one size may be the other: usage changes by the day, units are 1000 apart."""
+FACTOR = 2.0  # how many times one size may be the other: usage changes daily, units are 1000 apart
 REPOS = 1  # how many repos may come or go between two queries
 COMPARABLE = 1e8  # bytes below which sizes are too small, and rounded too much, to be compared
 COUNT = "repos by account"
-FIGURES = {
+FIGURES = {  # BorgBase's figures in words, and as fields of an account
     COUNT: ("own count", "reported_repos"),
     "usage by account": ("own sum", "reported_usage"),
     "usage by bill": ("last bill", "billed_usage"),
 }
-"""BorgBase's figures in words, and as fields of an account."""
 
 ADVICE = {
     "auth": "check that the token is complete, or create a new Read Only token",

@@ -99,11 +99,6 @@ def text(content: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] =
     return Response((f"{content}\n".encode(),), HTTPStatus(status), headers=headers)
 
 
-def probe(troubles: str) -> Response:
-    """Return what a probe gets."""
-    return text(troubles or "OK", HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK)
-
-
 def error(status: HTTPStatus, why: str = "", **headers: str) -> Response:
     """Return a response that says what went wrong; header names with `_` for `-`."""
     words = f"{status.value} {status.phrase}" + (f": {why}" if why else "")
@@ -221,10 +216,12 @@ class App:
         return text(words, status, NO_STORE)
 
     async def _healthy(self, _request: Request) -> Response:
-        return probe("\n".join(self._source.troubles()))
+        troubles = self._source.troubles()
+        return text("\n".join(troubles) or "OK", 503 if troubles else 200)
 
     async def _ready(self, _request: Request) -> Response:
         accounts = (await self._source.view()).accounts.values()
         waiting = sum(not status.polls for status in accounts)
-        words = f"waiting for the first poll of {waiting} of {len(accounts)} accounts"
-        return probe(words if waiting or not accounts else "")
+        if accounts and not waiting:
+            return text("OK")
+        return text(f"waiting for the first poll of {waiting} of {len(accounts)} accounts", 503)

@@ -13,8 +13,7 @@ from borgbase_exporter.threads import in_thread
 
 T = TypeVar("T")
 Clock = Callable[[], float]
-FRESH = 10.0
-"""Seconds after which times such as "3 min ago" are made anew."""
+FRESH = 10.0  # seconds after which times such as "3 min ago" are made anew
 REST = 10  # a page is kept at least that many times as long as it took to make it
 
 

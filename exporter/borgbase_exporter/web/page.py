@@ -26,11 +26,9 @@ from borgbase_exporter.text import ago, printable, span, when
 from borgbase_exporter.web.kept import Clock, Kept, Source
 
 CHUNK = 2000  # pieces of the template that are encoded and compressed together
-POINTS = 24
-"""Points of a repo's usage that are kept; of older ones every second is dropped again and again."""
+POINTS = 24  # points of a repo's usage; of older ones every second is dropped again and again
 OPEN = 3  # up to this many accounts, the worst is unfolded; of more, each takes a line
-MANY = 1000
-"""Of more repos, the browser lays out only those in sight, and only the worst have a curve."""
+MANY = 1000  # of more repos only the worst have a curve, and only those in sight a layout
 
 
 class Rendered(NamedTuple):
@@ -87,12 +85,9 @@ class StatusPage:
     def _render(self, view: View[Pages], troubles: Sequence[str]) -> Rendered:
         template, policy = _look()
         found = report(view.accounts.values(), self._clock(), troubles=troubles)
-        pieces = template.generate(
-            report=found,
-            accounts=sorted(found.accounts, key=lambda one: facts.LEVELS.index(facts.level(one))),
-            rows=self._rows(found),
-            web=self._web,
-        )
+        accounts = sorted(found.accounts, key=lambda one: facts.LEVELS.index(facts.level(one)))
+        rows = self._rows(found)
+        pieces = template.generate(report=found, accounts=accounts, rows=rows, web=self._web)
         # In chunks: one string of many megabytes would keep others from the interpreter for long.
         plain = tuple(iter(lambda: "".join(islice(pieces, CHUNK)).encode(), b""))
         packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)

@@ -37,23 +37,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0  # how long a new connection may take for the handshake and a whole request
-KEEP_ALIVE_SECONDS = 75.0
-"""How long one that has been answered may take; longer than the usual minute between scrapes."""
+KEEP_ALIVE_SECONDS = 75.0  # how long after an answer; scrapes are usually a minute apart
 ANSWER_SECONDS = 60.0  # how long a reader may take over an answer
 STOP_SECONDS = 0.5  # how long answers under way may take once the server is to stop
 MAX_CONNECTIONS = 800  # below the 1,024 files that a process may have open
 MAX_HELD = 16 << 20  # bytes held for readers that do not read, all of them together
 SEND_BUFFER = 256 << 10  # bytes that the kernel holds for a reader; by itself it takes up to 4 MiB
-READ = 4 << 10
-"""Bytes read from a connection at a time; each TLS connection has a buffer of that size."""
+READ = 4 << 10  # bytes read from a connection at a time; each TLS connection has such a buffer
 SMALL = 16 << 10  # bytes up to which pieces are joined, for each write costs time
-SLICE, TLS_SLICE = 128 << 10, 32 << 10
-"""Bytes written at a time; TLS keeps a buffer as large as what it encrypted at once."""
+SLICE, TLS_SLICE = 128 << 10, 32 << 10  # bytes written at a time; TLS buffers as much at once
 ACCEPT_PAUSE_SECONDS = 1.0
-REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
 LOG_SECONDS = 60.0  # how often a line of code may log
 
 sslproto.SSLProtocol.max_size = READ  # 256 KiB by default
@@ -66,8 +60,7 @@ class Connection(H11Protocol):
     def __init__(self, server: Server, ends: float) -> None:
         state = {"connection": self}
         super().__init__(server.config, server.state, state, asyncio.get_running_loop())
-        self._server, self.ends = server, ends
-        """When it is dropped unless it makes its next step, by the loop's clock."""
+        self._server, self.ends = server, ends  # it is dropped then unless it makes its next step
         self._written = self._read = 0
         self.unread = 0  # bytes that the reader has not taken, as of the last call of `stalls`
         self.stalled = 0  # for how many such calls it has taken nothing
@@ -103,9 +96,8 @@ class Connection(H11Protocol):
     def drop(self) -> None:
         """End the connection, and have the kernel forget what it holds for the reader."""
         with contextlib.suppress(OSError):
-            self.transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+            connected = self.transport.get_extra_info("socket")
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def stalls(self) -> bool:
@@ -176,7 +168,6 @@ class Server:
         self._app = app
         self._sockets = [bound for at in web.listen_addresses for bound in _bind(at)]
         self.addresses = [str(Address(*each.getsockname()[:2])) for each in self._sockets]
-        """`host:port` of each socket."""
         self.config = uvicorn.Config(
             self._answer,
             interface="asgi3",
@@ -192,8 +183,7 @@ class Server:
         self.certificates = certificates.Certificates(web.config.tls) if web.config.tls else None
         self.state = ServerState()
         self._connections: AbstractSet[Connection] = self.state.connections  # type: ignore[assignment]  # ours
-        self.waiting: dict[Connection, int] = {}
-        """Bytes in this process for each reader that is waited for, the longest wait first."""
+        self.waiting: dict[Connection, int] = {}  # bytes for each reader, the longest wait first
         self._opening: set[asyncio.Task[None]] = set()
         self._stopping, self._ended = asyncio.Event(), asyncio.Event()
         for name in ("asyncio", __name__, certificates.__name__):
