@@ -74,7 +74,7 @@ def test_every_repo_has_its_series(theatre: Theatre) -> None:
 
 def test_the_exporters_own_times_are_now(theatre: Theatre) -> None:
     before = time.time()
-    theatre.steady.wait(HOME, polls=1)
+    theatre.steady.wait(HOME)
     moving = {key[0]: v for key, v in theatre.steady.read(HOME).items() if key[0] in MOVING}
 
     assert moving.keys() == MOVING

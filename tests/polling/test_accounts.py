@@ -124,7 +124,6 @@ def test_polls_end_when_they_are_stopped(run: Run) -> None:
 
 def test_accounts_are_looked_for_again_and_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(rig: Rig) -> None:
-        monkeypatch.setattr(module, "RESCAN", 0.0)
         task = asyncio.create_task(rig.accounts.run())
         for polls, name in enumerate(("home", "work"), 1):
             rig.add(name)

@@ -16,7 +16,7 @@ import sys
 
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.metrics.exposition import Pages, Renderer
-from borgbase_exporter.polling.accounts import Accounts
+from borgbase_exporter.polling.accounts import RESCAN, Accounts
 from borgbase_exporter.polling.board import Board, View
 from borgbase_exporter.settings import Serve, webfile
 from borgbase_exporter.settings.webfile import WebConfigError
@@ -41,7 +41,10 @@ class Exporter:
         self._renderer = Renderer()
         self.board: Board[Pages] = Board(self._renderer.render, settings.poll.max_age)
         self.accounts = Accounts(
-            settings.tokens, functools.partial(make_poller, settings), self.board
+            settings.tokens,
+            functools.partial(make_poller, settings),
+            self.board,
+            rescan=min(RESCAN, settings.poll.interval),
         )
         self.page = StatusPage(self, settings) if settings.web.status_page else None
         self._noted = 0

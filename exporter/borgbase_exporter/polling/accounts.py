@@ -48,7 +48,10 @@ class _Account:
 
 
 class Accounts:
-    """Polls the accounts that have a token; `make` returns the poller of an account."""
+    """Polls the accounts that have a token; `make` returns the poller of an account.
+
+    Every `rescan` seconds it looks which accounts have one.
+    """
 
     def __init__(
         self,
@@ -56,8 +59,10 @@ class Accounts:
         make: Callable[[str, TokenSource], Poller],
         board: Board,
         *,
+        rescan: float = RESCAN,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._rescan = rescan
         self._tokens = tokens
         self._make = make
         self._board = board
@@ -74,7 +79,7 @@ class Accounts:
         while True:
             await self.sync()
             self.stuck()
-            await asyncio.sleep(RESCAN)
+            await asyncio.sleep(self._rescan)
 
     async def sync(self) -> None:
         """Start polling new accounts, and stop polling those without a token."""
