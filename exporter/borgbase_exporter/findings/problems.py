@@ -205,11 +205,10 @@ def _tokens(status: AccountStatus, now: float) -> Iterator[Problem]:
         yield Problem("warning", "token", what, advice, "BorgBaseTokenNotReadOnly")
     tokens = status.snapshot.tokens
     for token in tokens.tokens if tokens else ():
-        left = (token.expires or 0) - now
-        own = end is not None and abs(now + left - end) < 1
-        if 0 <= left < EXPIRY and not own:
-            where, what = f"API token {token.name}", f"expires {when(now + left, now)}"
-            yield Problem("warning", where, what, RENEW, alert)
+        other = token.expires or 0
+        if 0 <= other - now < EXPIRY and (end is None or abs(other - end) >= 1):  # another's
+            what = f"expires {when(other, now)}"
+            yield Problem("warning", f"API token {token.name}", what, RENEW, alert)
 
 
 def compared(status: AccountStatus) -> Iterator[Comparison]:

@@ -73,7 +73,7 @@ class BasicAuth:
         digest = hmac.digest(self._key, repr((user, hashed, password)).encode(), "sha256")
         if hmac.compare_digest(self._admitted.get(user, b""), digest):
             return True
-        matches = functools.partial(_matches, password, hashed)
+        matches = functools.partial(bcrypt.checkpw, password, hashed)
         if good := await self._checked(_network(client), gone, matches):
             self._admitted[user] = digest
         return good
@@ -100,6 +100,8 @@ class BasicAuth:
                 check.end(not check.gone() and await in_thread("bcrypt", check.matches))
             except RuntimeError:  # the system has no thread left
                 check.end(None)
+            except ValueError:  # longer than the 72 bytes that bcrypt looks at, or with a NUL
+                check.end(False)
 
 
 def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
@@ -115,10 +117,3 @@ def _network(client: str) -> bytes:
     """Return what all addresses that a client can have begin with."""
     address = ipaddress.ip_address(client.partition("%")[0])
     return (getattr(address, "ipv4_mapped", None) or address).packed[:NETWORK]
-
-
-def _matches(password: bytes, hashed: bytes) -> bool:
-    try:
-        return bcrypt.checkpw(password, hashed)
-    except ValueError:  # longer than the 72 bytes that bcrypt looks at, or with a NUL
-        return False
