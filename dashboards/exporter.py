@@ -149,53 +149,54 @@ def _counters() -> list[m.Json]:
     ]  # fmt: skip
 
 
-def _lists() -> list[m.Json]:
+def _tokens() -> m.Json:
     token = "account, token, token_id, permission"  # noqa: S105  # labels
-    key = "account, key, key_id"
     expires = q.newest("borgbase_api_token_expiration_timestamp_seconds", token)
     token_used = q.newest("borgbase_api_token_last_used_timestamp_seconds", token)
-    added = q.newest("borgbase_ssh_key_added_timestamp_seconds", key)
-    key_used = q.newest("borgbase_ssh_key_last_used_timestamp_seconds", key)
     own = q.newest("borgbase_exporter_token_expiration_timestamp_seconds", "account")
     own = f'label_replace({own}, "token", "the exporter\'s own", "", "")'
     ends = f"({expires} or ({own} unless on (account) {expires}))"
-    return [
-        m.table(
-            "API tokens",
-            "The accounts' tokens, or, where they cannot be listed, the exporter's own.",
-            f"{ends} or on (account, token_id) {token_used}", ("account", "token_id"),
-            [
-                m.column("Account", "account", width=120),
-                m.column("Token", "token", custom__minWidth=120),
-                m.column("May", "permission", width=100),
-                m.column(
-                    "Last used", m.Query(f"{token_used} * 1000"), unit="dateTimeFromNow",
-                    width=125,
-                ),
-                m.column(
-                    "Expires in", m.Query(f"({ends} - time()) / {q.DAY}"), unit=m.DAYS, decimals=0,
-                    thresholds=EXPIRY, width=95,
-                ),
-            ],
-            (12, 9),
-            "None is known: the collector `tokens` is off, or the token may not list them.",
-            sort="Expires in", descending=False,
-        ),
-        m.table(
-            "SSH keys", "Keys of the accounts; one that nobody uses is best deleted.",
-            f"{added} or {key_used}", ("account", "key_id"),
-            [
-                m.column("Account", "account", width=120),
-                m.column("Key", "key", custom__minWidth=120),
-                m.column("Added", m.Query(f"{added} * 1000"), unit="dateTimeFromNow" , width=125),
-                m.column(
-                    "Last used", m.Query(f"{key_used} * 1000"), unit="dateTimeFromNow", width=125,
-                ),
-            ],
-            (12, 9), "None is known: the accounts have none, or the collector `ssh_keys` is off.",
-            sort="Last used", descending=False,
-        ),
-    ]  # fmt: skip
+    return m.table(
+        "API tokens",
+        "The accounts' tokens, or, where they cannot be listed, the exporter's own.",
+        f"{ends} or on (account, token_id) {token_used}", ("account", "token_id"),
+        [
+            m.column("Account", "account", width=120),
+            m.column("Token", "token", custom__minWidth=120),
+            m.column("May", "permission", width=100),
+            m.column(
+                "Last used", m.Query(f"{token_used} * 1000"), unit="dateTimeFromNow",
+                width=125,
+            ),
+            m.column(
+                "Expires in", m.Query(f"({ends} - time()) / {q.DAY}"), unit=m.DAYS, decimals=0,
+                thresholds=EXPIRY, width=95,
+            ),
+        ],
+        (12, 9),
+        "None is known: the collector `tokens` is off, or the token may not list them.",
+        sort="Expires in", descending=False,
+    )  # fmt: skip
+
+
+def _keys() -> m.Json:
+    key = "account, key, key_id"
+    added = q.newest("borgbase_ssh_key_added_timestamp_seconds", key)
+    key_used = q.newest("borgbase_ssh_key_last_used_timestamp_seconds", key)
+    return m.table(
+        "SSH keys", "Keys of the accounts; one that nobody uses is best deleted.",
+        f"{added} or {key_used}", ("account", "key_id"),
+        [
+            m.column("Account", "account", width=120),
+            m.column("Key", "key", custom__minWidth=120),
+            m.column("Added", m.Query(f"{added} * 1000"), unit="dateTimeFromNow", width=125),
+            m.column(
+                "Last used", m.Query(f"{key_used} * 1000"), unit="dateTimeFromNow", width=125,
+            ),
+        ],
+        (12, 9), "None is known: the accounts have none, or the collector `ssh_keys` is off.",
+        sort="Last used", descending=False,
+    )  # fmt: skip
 
 
 def _gaps() -> list[m.Json]:
@@ -257,7 +258,7 @@ def exporter() -> m.Json:
         [JOBS, ACCOUNTS],
         [
             _trust(), _polls(), _states(), _times(), _counters(),
-            "Tokens and keys", _lists(),
+            "Tokens and keys", [_tokens(), _keys()],
             "API", _gaps(),
             "Process", _process(),
         ],

@@ -291,7 +291,6 @@ def table(  # noqa: PLR0913  # what a table is made of
     ]
     titles = dict(zip(order, (c.title for c in columns), strict=True))
     looks = [override(c.title, **c.properties) for c in columns if c.properties]
-    join = {"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}
     return panel(
         "table", title, description, map(Query, queries),
         size=size, unit="none", empty=empty, instant=True,
@@ -302,21 +301,22 @@ def table(  # noqa: PLR0913  # what a table is made of
             "footer": {"enablePagination": pages, "show": False},  # of Grafana 10 and 11
             "sortBy": [{"desc": descending, "displayName": sort}],
         },
-        more={
-            "transformations": [
-                *([join] if asked else []),
-                {"id": "filterFieldsByName", "options": {"include": {"names": order}}},
-                {
-                    "id": "organize",
-                    "options": {
-                        "excludeByName": {},
-                        "indexByName": {name: index for index, name in enumerate(order)},
-                        "renameByName": titles,
-                    },
-                },
-            ]
-        },
+        more={"transformations": _joined(order, titles) if asked else _arranged(order, titles)},
     )  # fmt: skip
+
+
+def _joined(order: Sequence[str], titles: Mapping[str, str]) -> list[Json]:
+    join = {"id": "joinByField", "options": {"byField": "row", "mode": "outer"}}
+    return [join, *_arranged(order, titles)]
+
+
+def _arranged(order: Sequence[str], titles: Mapping[str, str]) -> list[Json]:
+    places = {name: index for index, name in enumerate(order)}
+    options = {"excludeByName": {}, "indexByName": places, "renameByName": titles}
+    return [
+        {"id": "filterFieldsByName", "options": {"include": {"names": order}}},
+        {"id": "organize", "options": options},
+    ]
 
 
 def link(title: str, url: str) -> list[Json]:

@@ -23,12 +23,26 @@ def _or_why(expr: str, *reasons: tuple[str, int]) -> str:
     return " or ".join((expr, *parts))
 
 
+def _days_until_full(no_quota: str) -> m.Json:
+    no_history = f"unless {q.growth(q.REPO)}"
+    left = _or_why(q.days_left(q.REPO, ONE), (no_quota, 1), (no_history, 2), ("", 3))
+    return m.stat(
+        "Days until full",
+        "Until the quota is used up, if the repo grows on as it did in the last week.",
+        left, "none", DAYS_LEFT, decimals=0, size=TILE,
+        words={
+            -1: ("no quota set", m.GREY),
+            -2: ("no week of history yet", m.GREY),
+            -3: ("not growing", m.GREEN),
+        },
+    )  # fmt: skip
+
+
 def _now() -> list[m.Json]:
     quota = f"unless {_of('quota_bytes')}"
     written = _of("last_modified_timestamp_seconds")
     never = (f"== 0 unless {written}", 2)
     limit = f"unless {_of('inactivity_limit_seconds')}"
-    left = _or_why(q.days_left(q.REPO, ONE), (quota, 1), (f"unless {q.growth(q.REPO)}", 2), ("", 3))
     return [
         m.stat(
             "Quota used", "Usage as a share of the quota.",
@@ -46,16 +60,7 @@ def _now() -> list[m.Json]:
                 -3: ("last write unknown", m.GREY),
             },
         ),
-        m.stat(
-            "Days until full",
-            "Until the quota is used up, if the repo grows on as it did in the last week.",
-            left, "none", DAYS_LEFT, decimals=0, size=TILE,
-            words={
-                -1: ("no quota set", m.GREY),
-                -2: ("no week of history yet", m.GREY),
-                -3: ("not growing", m.GREEN),
-            },
-        ),
+        _days_until_full(quota),
         m.stat(
             "Growth per day",
             "Bytes a day over the last week: the average of a day less that of a week before.",

@@ -78,6 +78,7 @@ class History:
     fault: PollError = field(default_factory=lambda: HTTPStatusError("answered with HTTP 503"))
     down: Collection[Span] = ()
     schema: Edition = field(default_factory=Edition)
+    simulated: bool = False
     targets: Sequence[Target] = (Target(),)
     step: float = 300.0
     interval: float = HOUR
@@ -133,7 +134,7 @@ class _Exporter:
         client = Client(Endpoint("http://history.invalid/graphql"))
         client._transport = _Wire(history, account, self._take_time)
         return Poller(
-            AccountStatus(name, {}, interval=history.interval),
+            AccountStatus(name, {}, interval=history.interval, simulated=history.simulated),
             GivenToken("the history", account.token),
             client,
             AREAS,

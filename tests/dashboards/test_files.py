@@ -30,9 +30,6 @@ UNITS = {
 CATALOGUE = {metric.name: (*s.labels, *metric.labels) for s in SCOPES for metric in s.metrics}
 CATALOGUE[BUILD.name] = BUILD.labels
 CATALOGUE |= {
-    "borgbase_simulated": ("account",),
-    "borgbase_poll_interval_seconds": ("account",),
-    "borgbase_fields_skipped": ("account", "collector"),
     "up": ("instance",),
     "ALERTS": ("alertname", "alertstate", "severity", "account", "repo_id", "repo"),
 }

@@ -20,10 +20,7 @@ VALUES = {
     "$__range": "2592000s",
     "$__interval": "3600s",
 }
-ABSENT = (
-    "borgbase_account_plan_max_repos",  # the API lost it, as planted
-    *("borgbase_simulated", "borgbase_fields", "borgbase_poll_interval"),  # not in this exporter
-)
+ABSENT = ("borgbase_account_plan_max_repos",)  # the API lost it, as planted
 
 
 def filled(expr: str, repo_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import yaml
 from tests.clock import Clock
 from tests.end_to_end.processes import Prometheus
 from tests.graphql import Drift, Edition, SimulatedAccount
-from tests.history import DAY, HOUR, History, Target, lines_to, serve
+from tests.history import DAY, HOUR, History, Target, serve
 from tests.programs import require
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
@@ -115,10 +116,7 @@ def scenes(data: Path) -> None:
     first = gone.repos[0].id
     deletion = {2 * HOUR: lambda: gone.delete(first)}
     _scene(data, "vanished", {"gone": gone}, hours=6, events=deletion)
-    _scene(data, "demo", {"demo": _account(repos=2)})
-    with lines_to(data) as lines:
-        for at in range(int(END - 2 * HOUR), int(END) + 1, 300):
-            lines.write(f'borgbase_simulated{{account="demo",job="demo"}} 1 {at}\n')
+    _scene(data, "demo", {"demo": _account(repos=2)}, simulated=True)
 
 
 def _account(*, repos: int, seed: int = 1) -> SimulatedAccount:
@@ -132,6 +130,7 @@ def _scene(
     *,
     hours: float = 2,
     events: dict[float, Any] | None = None,
+    simulated: bool = False,
 ) -> None:
     """Write a scene; its events happen at seconds before END."""
     clock = Clock(END - hours * HOUR - 300)
@@ -139,9 +138,10 @@ def _scene(
         account.now = clock
     happening = {END - before: event for before, event in (events or {}).items()}
     target = Target(job, f"{job}:10133")
-    History(clock=clock, accounts=accounts, targets=[target], events=happening).write(
-        data, clock.now, END
+    scene = History(
+        clock=clock, accounts=accounts, targets=[target], events=happening, simulated=simulated
     )
+    scene.write(data, clock.now, END)
 
 
 def _rounds() -> Iterator[list[dict[str, Any]]]:
@@ -157,8 +157,8 @@ def _rounds() -> Iterator[list[dict[str, Any]]]:
     rules = [rule for group in groups for rule in group["rules"]]
     waiting = [rule for rule in rules if "record" in rule]
     while waiting:
-        records = [rule["record"] for rule in waiting]
-        ready = [rule for rule in waiting if not any(name in rule["expr"] for name in records)]
+        records = {rule["record"] for rule in waiting}
+        ready = [r for r in waiting if not records & set(re.findall(r"\w+:\w+:\w+", r["expr"]))]
         assert ready, records  # else the rules would need one another
         yield ready
         waiting = [rule for rule in waiting if rule not in ready]
