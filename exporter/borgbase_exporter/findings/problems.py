@@ -100,13 +100,10 @@ def permission(status: AccountStatus) -> str | None:
 
 def of_account(status: AccountStatus, now: float) -> Iterator[Problem]:
     """Yield an account's problems, except those of its repos."""
-    yield from _failures(status, now)
-    yield from _collectors(status, now)
-    if account := status.snapshot.account:
-        yield from _plan(account, status)
-        yield from _subscription(account, now)
-    yield from _tokens(status, now)
-    yield from _differences(status)
+    account = status.snapshot.account or Account()
+    yield from (*_failures(status, now), *_collectors(status, now))
+    yield from (*_plan(account, status), *_subscription(account, now))
+    yield from (*_tokens(status, now), *_differences(status))
 
 
 def _failures(status: AccountStatus, now: float) -> Iterator[Problem]:

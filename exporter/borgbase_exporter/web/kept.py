@@ -36,8 +36,7 @@ class Kept(Generic[T]):
         self._name, self._source, self._make = name, source, make
         self.monotonic: Clock = time.monotonic
         self._turn, self._pages = asyncio.Lock(), dict[int, T]()
-        self.made = self.took = 0.0
-        """When the page was ready, and the processor's seconds that it took."""
+        self.made = self.took = 0.0  # when it was ready, and the processor's seconds that it took
 
     async def current(self) -> T:
         """Return the page, made anew if it is due; who comes meanwhile waits for it."""
