@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +15,7 @@ from borgbase_exporter.api.client import Client
 from borgbase_exporter.logs import Log
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller, Schedule
-from borgbase_exporter.settings import (
-    PROGRAM,
-    Backfill,
-    Check,
-    Command,
-    Serve,
-    SettingsError,
-    Textfile,
-)
+from borgbase_exporter.settings import PROGRAM, Backfill, Check, Command, Serve, SettingsError
 from borgbase_exporter.tokens import GivenToken, OneToken, TokenSource
 
 log = logging.getLogger(__name__)
@@ -48,30 +41,12 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             log.warning("%s", warning)
     try:
         with simulated(given) as real:
-            return _run(real)
+            # Each command is imported when it runs: nobody else waits for what it needs.
+            command = importlib.import_module(f"borgbase_exporter.commands.{real.command}")
+            status: int = command.run(real)
+            return status
     finally:
         written.flush()
-
-
-def _run(given: Command) -> int:
-    # Each command is imported when it runs: nobody else waits for what it needs.
-    match given:
-        case Serve():
-            from borgbase_exporter.commands.serve import run as serve  # noqa: PLC0415
-
-            return serve(given)
-        case Check():
-            from borgbase_exporter.commands.check import run as check  # noqa: PLC0415
-
-            return check(given)
-        case Textfile():
-            from borgbase_exporter.commands.textfile import run as textfile  # noqa: PLC0415
-
-            return textfile(given)
-        case Backfill():
-            from borgbase_exporter.commands.backfill import run as backfill  # noqa: PLC0415
-
-            return backfill(given)
 
 
 @contextlib.contextmanager
@@ -95,16 +70,8 @@ def simulated(given: Command) -> Iterator[Command]:
 
 def make_poller(given: Command, account: str, source: TokenSource) -> Poller:
     """Return the poller of an account."""
-    serving = isinstance(given, Serve)
-    return Poller(
-        AccountStatus(
-            account,
-            {},
-            interval=given.poll.interval if serving else None,
-            simulated=given.demo,
-        ),
-        source,
-        Client(given.api, account),
-        [area for area in AREAS if area.name in given.collectors],
-        Schedule(given.poll.interval, given.poll.timeout, given.poll.max_age),
-    )
+    interval = given.poll.interval if isinstance(given, Serve) else None
+    status = AccountStatus(account, {}, interval=interval, simulated=given.demo)
+    areas = [area for area in AREAS if area.name in given.collectors]
+    schedule = Schedule(given.poll.interval, given.poll.timeout, given.poll.max_age)
+    return Poller(status, source, Client(given.api, account), areas, schedule)

@@ -24,10 +24,7 @@ class Web:
     """How to serve."""
 
     listen_addresses: tuple[of.Address, ...] = setting(
-        of.address,
-        "address to serve on; repeatable",
-        ":10133",
-        flag="--web.listen-address",
+        of.address, "address to serve on; repeatable", ":10133", flag="--web.listen-address"
     )
     telemetry_path: str = setting(of.url_path, "path of the metrics", "/metrics")
     config: WebConfig = setting(
@@ -194,9 +191,7 @@ class Backfill(Common):
         flag="--label",
     )
     repos: tuple[str, ...] = setting(
-        of.name,
-        "name or id of a repo to write; repeatable; all by default",
-        flag="--repo",
+        of.name, "name or id of a repo to write; repeatable; all by default", flag="--repo"
     )
     unit: int | None = setting(
         of.size, "unit of the daily values, such as 1MB; derived from the current usage by default"
