@@ -13,13 +13,14 @@ import resource
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.metrics.exposition import Pages, Renderer
 from borgbase_exporter.polling.accounts import RESCAN, Accounts
 from borgbase_exporter.polling.board import Board, View
 from borgbase_exporter.settings import Serve, webfile
-from borgbase_exporter.settings.webfile import WebConfigError
+from borgbase_exporter.settings.webfile import WebConfig, WebConfigError
 from borgbase_exporter.web.app import App
 from borgbase_exporter.web.page import StatusPage
 from borgbase_exporter.web.server import Server
@@ -48,11 +49,6 @@ class Exporter:
         )
         self.page = StatusPage(self, settings) if settings.web.status_page else None
         self._noted = 0
-
-    @property
-    def latest(self) -> View[Pages]:
-        """The newest view."""
-        return self.board.latest
 
     async def view(self) -> View[Pages]:
         """Return the newest view, in which nothing has expired."""
@@ -103,7 +99,7 @@ async def _serve(settings: Serve) -> int:
         asyncio.create_task(exporter.accounts.run()),
         asyncio.create_task(_reload(settings, app, server, exporter, hangup)),
     ]
-    _announce(server, settings)
+    _announce(server, settings.web.config)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     ended = [task for task in (serving, *tasks) if task.done()]
@@ -131,16 +127,10 @@ def _settle() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _announce(server: Server, settings: Serve) -> None:
+def _announce(server: Server, web: WebConfig) -> None:
     for address in server.addresses:
-        log.info(
-            "listening",
-            extra={
-                "address": address,
-                "tls": bool(settings.web.config.tls),
-                "users": len(settings.web.config.users),
-            },
-        )
+        fields = {"address": address, "tls": bool(web.tls), "users": len(web.users)}
+        log.info("listening", extra=fields)
     notify("READY=1")
 
 
@@ -152,33 +142,26 @@ async def _reload(
         await hangup.wait()
         hangup.clear()
         log.debug("SIGHUP received")
-        if settings.web.config_file:
-            reconfigure(settings, app, server)
+        if settings.web.config.path:
+            reconfigure(settings.web.config.path, settings, app, server)
         exporter.accounts.poll_now()
 
 
-def reconfigure(settings: Serve, app: App, server: Server) -> None:
+def reconfigure(path: Path, settings: Serve, app: App, server: Server) -> None:
     """Read the web configuration file again; where it cannot be used, the last good one stays."""
-    assert settings.web.config_file  # noqa: S101  # the caller's condition
     try:
-        web = webfile.read(settings.web.config_file)
+        web = webfile.read(path)
     except WebConfigError as error:
         for fault in error.faults:
             log.error("%s", fault)  # noqa: TRY400  # the traceback says no more
         return
     if settings.web.config.users and not web.users:
-        log.error(
-            "%s: no users any more; to serve without passwords restart the exporter",
-            settings.web.config_file,
-        )
+        log.error("%s: no users any more; to serve without passwords restart the exporter", path)
     elif server.configure(web.tls):
         app.configure(web)
-        log.info("web configuration reloaded", extra={"file": str(settings.web.config_file)})
+        log.info("web configuration reloaded", extra={"file": str(path)})
     else:
-        log.error(
-            "%s: to turn TLS on or off restart the exporter; nothing has changed",
-            settings.web.config_file,
-        )
+        log.error("%s: to turn TLS on or off restart the exporter; nothing has changed", path)
 
 
 def notify(state: str) -> None:
