@@ -42,15 +42,11 @@ class Formatter(logging.Formatter):
 
 
 def _logfmt(fields: dict[str, str]) -> str:
-    return " ".join(
-        f"{key}={value if _BARE.fullmatch(value) else _quoted(value)}"
-        for key, value in fields.items()
-    )
-
-
-def _quoted(value: str) -> str:
     # JSON escapes quotes and line breaks; what else could steer a terminal is replaced.
-    return printable(json.dumps(value, ensure_ascii=False))
+    return " ".join(
+        f"{key}={raw if _BARE.fullmatch(raw) else printable(json.dumps(raw, ensure_ascii=False))}"
+        for key, raw in fields.items()
+    )
 
 
 class _Handler(logging.Handler):
@@ -65,10 +61,8 @@ class _Handler(logging.Handler):
         """Queue a record, or drop it when nobody reads the log."""
         try:
             if self._dropped:
-                fields = {
-                    "levelname": "WARNING",
-                    "msg": f"{self._dropped} log records were dropped",
-                }
+                dropped = f"{self._dropped} log records were dropped"
+                fields = {"levelname": "WARNING", "msg": dropped}
                 self._waiting.put_nowait(self.format(logging.makeLogRecord(fields)))
                 self._dropped = 0
             self._waiting.put_nowait(self.format(record))

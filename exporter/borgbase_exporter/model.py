@@ -249,12 +249,8 @@ class AccountStatus:
     @property
     def up(self) -> bool:
         """Whether the last poll of the repo list (or, without it, of all else) succeeded."""
-        decisive = self.collectors.get("repos")
-        return (
-            decisive.success
-            if decisive
-            else all(collector.success for collector in self.collectors.values())
-        )
+        repos = self.collectors.get("repos")
+        return all(c.success for c in ([repos] if repos else self.collectors.values()))
 
     def as_of(self, now: float, max_age: float) -> AccountStatus:
         """Return the status with the parts that may be shown `now`; itself if that is all."""

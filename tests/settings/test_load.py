@@ -53,7 +53,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert loaded.command == "serve"
     assert loaded.web.listen_addresses == (Address("", 10133),)
     assert loaded.web.telemetry_path == "/metrics"
-    assert loaded.web.config_file is None
+    assert loaded.web.config.path is None
     assert (loaded.web.allowed_hosts, loaded.web.grafana_url) == ((), None)
     assert (loaded.web.status_page, loaded.web.open_probes) == (True, False)
     assert (loaded.poll.interval, loaded.poll.timeout, loaded.poll.max_age) == (900, 30, 21_600)

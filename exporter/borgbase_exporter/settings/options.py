@@ -47,11 +47,6 @@ class Web:
     )
     grafana_url: str | None = setting(of.url, "address of Grafana, for links from the status page")
 
-    @property
-    def config_file(self) -> Path | None:
-        """The file that the configuration was read from."""
-        return self.config.path
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
