@@ -188,13 +188,9 @@ def _fetched(settings: Check) -> Report:
     try:
         with requests.Session() as session:
             session.trust_env = False  # neither a proxy nor ~/.netrc is meant for the exporter
-            answer = session.get(
-                url,
-                auth=user if any(user) else None,
-                timeout=settings.poll.timeout,
-                verify=str(settings.api.ca_file) if settings.api.ca_file else True,
-                allow_redirects=False,
-            )
+            session.auth = user if any(user) else None
+            session.verify = settings.api.ca_file or True
+            answer = session.get(url, timeout=settings.poll.timeout, allow_redirects=False)
         if answer.status_code != requests.codes.ok:
             hint = HINTS.get(answer.status_code, "")
             raise UnseenError(f"{url}: HTTP status {answer.status_code}{hint}")
@@ -245,6 +241,4 @@ def _give_up_printing(error: OSError) -> None:
     if not isinstance(error, BrokenPipeError):
         click.echo(f"{PROGRAM}: standard output: {error.strerror}", err=True)
     # What is still buffered would be tried again, and fail again, at the process's end.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
