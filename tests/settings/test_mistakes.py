@@ -59,6 +59,9 @@ FAULTS = {
     "`--demo` and a running exporter": Mistake(
         "check --demo --from http://localhost:10133", given={}
     ),
+    "a report from a running exporter": Mistake(
+        "check --from http://localhost:10133 --report report.json", given={}
+    ),
     "a running exporter without http": Mistake("check --from localhost:10133", given={}),
     "http in place of https": Mistake("check --api.url http://api.borgbase.com/graphql"),
     "an address without https": Mistake("check --api.url api.borgbase.com/graphql"),

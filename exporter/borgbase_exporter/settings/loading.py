@@ -199,6 +199,8 @@ def _contradictions(made: Command, used: AbstractSet[str]) -> Iterator[str]:
         yield "--api.proxy: not with http in --api.url: it would send the token unencrypted"
     if made.demo and "--from" in used:
         yield "--demo and --from: give only one of them"
+    if used >= {"--from", "--report"}:
+        yield "--report: not with --from, which does not ask the API"
     if not made.demo and len(places := [flag for flag in PLACES if flag in used]) > 1:
         yield f"{' and '.join(places)}: give only one of them"
     if not made.demo and used >= {"--token.dir", "--account"}:
