@@ -141,11 +141,11 @@ def test_json_is_a_format() -> None:
 
 
 def test_a_check_of_a_running_exporter_needs_no_token_and_keeps_its_password() -> None:
-    loaded = check("--from", EXPORTER, "--report", "report.json")
+    loaded = check("--from", EXPORTER)
     assert (loaded.source, loaded.tokens) == (EXPORTER, None)
-    assert loaded.report == Path("report.json")
     assert "hunter2" not in repr(loaded)
     assert check(BORGBASE_FROM=EXPORTER).source == EXPORTER
+    assert check("--report", "r.json", **TOKEN).report == Path("r.json")
     (fault,) = faults("check", "--from", EXPORTER.replace("https", "ftp"))
     assert fault == '--from: "…" is not a URL such as https://host/path'
 
