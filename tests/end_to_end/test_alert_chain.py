@@ -1,4 +1,4 @@
-"""The whole chain: account, exporter, Prometheus, Alertmanager, and whoever is told.
+"""The whole chain: account, exporter, Prometheus, Alertmanager, and a receiver.
 
 The shipped rules, routes and inhibitions are used as they are, but for their clocks: what says
 half an hour waits for seconds here.
@@ -75,13 +75,13 @@ def hastened_routes(receiver: str) -> str:
 
 @dataclass
 class Ear:
-    """Whoever is told: a webhook receiver for all of Alertmanager's receivers."""
+    """A webhook receiver for all of Alertmanager's receivers."""
 
     url: str = ""
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def told(self, account: str) -> list[Told]:
-        """Return what was told of an account so far, one entry for each alert."""
+        """Return the notifications on an account so far, one entry for each alert."""
         return [
             (receiver, alert["status"], labels["alertname"], labels.get("repo", ""))
             for receiver, alert in self._alerts()
@@ -89,7 +89,7 @@ class Ear:
         ]
 
     def annotations(self, account: str) -> dict[str, str]:
-        """Return the texts of the first alert that was told of an account."""
+        """Return the texts of the first alert that was sent on an account."""
         return next(
             a["annotations"] for _, a in self._alerts() if a["labels"]["account"] == account
         )
@@ -131,8 +131,8 @@ class Chain:
     ear: Ear
 
     def tells(self, account: str, *expected: Told) -> None:
-        """Wait until this has been told of an account; it must be all."""
-        until(lambda: len(self.ear.told(account)) >= len(expected), f"{expected} is told")
+        """Wait for these notifications on an account; there must be no others."""
+        until(lambda: len(self.ear.told(account)) >= len(expected), f"{expected} is sent")
         assert self.ear.told(account) == list(expected)
 
     def inhibited(self, account: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The report: its JSON, what monitors are told, and what is left out of it."""
+"""The report: its JSON, what monitors get, and what is left out of it."""
 
 from __future__ import annotations
 

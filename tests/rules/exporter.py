@@ -265,7 +265,7 @@ ALERTS = [
                 },
                 ever="BorgBaseAPIUnreachable",
             ),
-            "a token mended just before the API went down": Story(
+            "a token replaced just before the API went down": Story(
                 change={
                     "borgbase_up": until(12 * MINUTE, 1, 0),
                     f"{FAILURES}{{collector=repos,reason=token}}": every(HOUR, HOUR - 600, HOUR),

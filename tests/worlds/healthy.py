@@ -1,4 +1,4 @@
-"""Worlds in which nobody is to be told anything."""
+"""Worlds in which no notification is sent."""
 
 from typing import Any
 

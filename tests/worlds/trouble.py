@@ -30,7 +30,7 @@ def told(
     days: float = 3,
     **settings: Any,
 ) -> World:
-    """Return a world in trouble since a moment, of which is to be told within some time."""
+    """Return a world in trouble since a moment, with the notifications due within some time."""
     named = {
         f"{key.partition(' ')[0]} BorgBase{key.partition(' ')[2]}": n for key, n in sent.items()
     }
