@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from typing import Any
 
+import pytest
 import requests
 import responses
 from hypothesis import HealthCheck, given, settings
@@ -125,6 +126,7 @@ def numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, float | int) else []
 
 
+@pytest.mark.slow
 @FEW
 @given(ANSWERS, STATUSES)
 def test_any_answer_is_endured(bad: dict[str, bytes], status: int) -> None:

@@ -342,6 +342,7 @@ def test_a_token_without_permission_is_reported_at_once(command: Backfill) -> No
     assert command.left == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_repos(command: Backfill) -> None:
     def peak(count: int) -> int:
         with Lab(Canned(many(count, days=200))) as lab:

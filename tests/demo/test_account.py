@@ -172,6 +172,7 @@ def _share(repo: dict[str, Any]) -> float:
     return float(repo["currentUsage"] / repo["quota"])
 
 
+@pytest.mark.slow
 def test_a_healthy_account_stays_so_for_60_days() -> None:
     clock = Clock()
     account = _healthy(clock, repos=20)

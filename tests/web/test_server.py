@@ -138,6 +138,7 @@ def test_a_defect_is_an_answer_and_one_line_a_minute(caplog: pytest.LogCaptureFi
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", HALF_A_REQUEST])
 def test_500_stalled_connections_hinder_nobody(server: Running, sent: bytes) -> None:
     threads = threading.active_count()
@@ -196,6 +197,7 @@ def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch)
         assert hung_up(connection, count=1)
 
 
+@pytest.mark.slow
 def test_what_stalled_readers_hold_together_is_bounded(
     monkeypatch: pytest.MonkeyPatch, big: Running
 ) -> None:
