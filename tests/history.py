@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -35,6 +33,7 @@ from borgbase_exporter.metrics.exposition import OPENMETRICS, Renderer
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller, Schedule
 from borgbase_exporter.tokens import GivenToken
+from tests.alarms import lines_to
 from tests.clock import Clock
 from tests.end_to_end.processes import ANYWHERE, Prometheus, environment, started, until
 from tests.graphql import Edition, SimulatedAccount, root
@@ -201,24 +200,6 @@ class _Wire(Transport):
 def within(moment: float, spans: Collection[Span]) -> bool:
     """Return whether a moment lies in one of the spans."""
     return any(begin <= moment < end for begin, end in spans)
-
-
-@contextmanager
-def lines_to(data: Path) -> Iterator[IO[str]]:
-    """Take samples as OpenMetrics lines with times, and add them to a Prometheus' data folder."""
-    data.mkdir(parents=True, exist_ok=True)
-    file = data.with_name(f"{data.name}.openmetrics")
-    with file.open("w", encoding="utf-8") as lines:
-        yield lines
-        lines.write("# EOF\n")
-    command: list[str | Path] = [
-        *(require("promtool"), "tsdb", "create-blocks-from", "--quiet"),
-        # The file is read once per block: of two hours if this did not say otherwise.
-        *("--max-block-duration=1458h", "openmetrics", file, data),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    file.unlink()
 
 
 @contextmanager
