@@ -350,7 +350,7 @@ POLLING: Scope[AccountStatus] = Scope(
         ),
         Metric(
             "borgbase_exporter_token_expiration_timestamp_seconds",
-            "When the exporter's own token expires; absent when it does not tell.",
+            "When the exporter's own token expires; absent if the token does not contain it.",
             lambda status: status.token_expires,
         ),
     ),
