@@ -40,7 +40,7 @@ HOUR = 3600.0
 API = "https://api.example/graphql"
 PARTS: dict[str, Part] = {
     "repos": RepoList((Repo("a1", 'Zoë "📱"\\\n', usage=5e9, append_only=False),), complete=True),
-    "account": Account(Plan("Small", maximum=1e12), subscription_end=NOW),
+    "account": Account(Plan("Small", max=1e12), subscription_end=NOW),
     "ssh_keys": SSHKeyList((SSHKey("1", "key", added=12.0),), length=2),
     "tokens": APITokenList((APIToken("7", "ci", "read_only", expires=NOW),), complete=True),
 }

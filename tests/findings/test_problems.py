@@ -84,7 +84,7 @@ ENDS = NOW + 2 * DAY
         (Account(), *FINE),
         (Account(plan=Plan("S", 81.0)), "critical", "99% of the plan's 81 bytes used", FULL),
         (Account(plan=Plan("S", 86.0)), "warning", "93% of the plan's 86 bytes used", FULL),
-        (Account(plan=Plan("S", included=1.0, maximum=1000.0)), *FINE),
+        (Account(plan=Plan("S", included=1.0, max=1000.0)), *FINE),
         (Account(billed_excess=0.0), *FINE),
         (Account(billed_excess=2e9), "warning", "2.0 GB over the storage included", OVERAGE),
         (Account(subscription_end=NOW + 13 * DAY), "warning", "ends 2023-11-27 (in 13", ENDING),

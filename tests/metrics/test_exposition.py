@@ -174,4 +174,3 @@ def test_names_are_unique_and_follow_the_conventions() -> None:
         assert metric.name.startswith("borgbase_")
         assert metric.name.endswith("_total") == (metric.type == "counter")
         assert metric.help.endswith(".")
-        assert (metric.value is None) != (metric.values is None)

@@ -1,4 +1,4 @@
-"""The catalogue: one row per metric, with its name, help, labels and value.
+"""The catalogue: one row per metric, with its name, help, labels and samples.
 
 The names and labels are the public contract. A row's value is read from the model; what is
 unknown (None) has no sample.
@@ -7,35 +7,31 @@ unknown (None) has no sample.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from borgbase_exporter import __version__
-from borgbase_exporter.model import Account, AccountStatus, APIToken, Plan, Repo, Snapshot, SSHKey
+from borgbase_exporter.model import AccountStatus, APIToken, Repo, Snapshot, SSHKey
 
 S = TypeVar("S")
-Value = float | bool | None
-Labelled = Iterable[tuple[tuple[str, ...], Value]]
+Labelled = Iterable[tuple[tuple[str, ...], float | bool | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric(Generic[S]):
-    """A metric of some subject: either one value, or one for each combination of labels."""
+    """A metric of some subject; `samples` gives the values of the extra labels, and the sample."""
 
     name: str
     help: str
-    value: Callable[[S], Value] | None = None
+    samples: Callable[[S], Labelled]
     labels: tuple[str, ...] = ()
-    values: Callable[[S], Labelled] | None = None
-    type: Literal["gauge", "counter"] = "gauge"
 
-    def samples(self, subject: S) -> Labelled:
-        """Yield the values of the extra labels, and the sample."""
-        if self.value:
-            return (((), self.value(subject)),)
-        assert self.values  # noqa: S101  # a row has the one or the other
-        return self.values(subject)
+    @property
+    def type(self) -> str:
+        """The type, as the name's end says it."""
+        return "counter" if self.name.endswith("_total") else "gauge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,28 @@ class Scope(Generic[S]):
     metrics: tuple[Metric[S], ...]
 
 
-_FACTS = ("region", "format", "borg_version", "encryption", "access_mode", "server")
+_UNIT = re.compile("_(bytes|timestamp_seconds|seconds|total)$")
+
+
+def _fact(path: str) -> Callable[[Any], Labelled]:
+    """Return what reads a fact of the subject, such as `usage` or `plan.name`, without labels."""
+    steps = path.split(".")
+
+    def samples(subject: Any) -> Labelled:
+        for step in steps:
+            subject = None if subject is None else getattr(subject, step)
+        return (((), subject),)
+
+    return samples
+
+
+def _facts(prefix: str, path: str = "", **helps: str) -> Iterator[Metric[Any]]:
+    """Yield a metric for each fact; without prefix and unit, its name is that of the fact."""
+    for name, text in helps.items():
+        yield Metric(prefix + name, text, _fact(path + _UNIT.sub("", name)))
+
+
+_INFO = ("region", "format", "borg_version", "encryption", "access_mode", "server")
 
 REPO: Scope[Repo] = Scope(
     "Repos",
@@ -58,84 +75,45 @@ REPO: Scope[Repo] = Scope(
         for repo in (snapshot.repos.repos if snapshot.repos else ())
     ),
     (
-        Metric(
-            "borgbase_repo_usage_bytes",
-            "Space that the repo takes on the server.",
-            lambda repo: repo.usage,
-        ),
-        Metric(
-            "borgbase_repo_quota_bytes",
-            "The repo's quota; absent when none is set or enforced.",
-            lambda repo: repo.quota,
-        ),
-        Metric(
-            "borgbase_repo_quota_enabled",
-            "Whether the repo's quota is enforced.",
-            lambda repo: repo.quota_enabled,
-        ),
-        Metric(
-            "borgbase_repo_last_modified_timestamp_seconds",
-            "Last write to the repo (backup, prune or compaction); absent when never written to.",
-            lambda repo: repo.last_modified,
-        ),
-        Metric(
-            "borgbase_repo_created_timestamp_seconds",
-            "When the repo was created.",
-            lambda repo: repo.created,
-        ),
-        Metric(
-            "borgbase_repo_inactivity_limit_seconds",
-            "How long the repo may go without a write before BorgBase alerts; absent when off.",
-            lambda repo: repo.inactivity_limit,
-        ),
-        Metric(
-            "borgbase_repo_append_only",
-            "Whether the repo is append-only for all keys.",
-            lambda repo: repo.append_only,
-        ),
-        Metric(
-            "borgbase_repo_compaction_enabled",
-            "Whether BorgBase compacts the repo on a schedule.",
-            lambda repo: repo.compaction_enabled,
-        ),
-        Metric(
-            "borgbase_repo_sftp_enabled",
-            "Whether the repo can be reached by SFTP.",
-            lambda repo: repo.sftp_enabled,
+        *_facts(
+            "borgbase_repo_",
+            usage_bytes="Space that the repo takes on the server.",
+            quota_bytes="The repo's quota; absent when none is set or enforced.",
+            quota_enabled="Whether the repo's quota is enforced.",
+            last_modified_timestamp_seconds="Last write to the repo (backup, prune or compaction); "
+            "absent when never written to.",
+            created_timestamp_seconds="When the repo was created.",
+            inactivity_limit_seconds="How long the repo may go without a write before BorgBase "
+            "alerts; absent when off.",
+            append_only="Whether the repo is append-only for all keys.",
+            compaction_enabled="Whether BorgBase compacts the repo on a schedule.",
+            sftp_enabled="Whether the repo can be reached by SFTP.",
         ),
         Metric(
             "borgbase_repo_keys",
             "SSH keys that may access the repo, by kind of access.",
-            labels=("access",),
-            values=lambda repo: (
+            lambda repo: (
                 (("full",), repo.full_access_keys),
                 (("append_only",), repo.append_only_keys),
                 (("rsync",), repo.rsync_keys),
             ),
+            ("access",),
         ),
         Metric(
             "borgbase_repo_info",
             "Facts about the repo as labels; always 1.",
-            labels=("repo_region", *_FACTS[1:]),
-            values=lambda repo: [(tuple(getattr(repo, fact) or "" for fact in _FACTS), 1)],
+            lambda repo: [(tuple(getattr(repo, fact) or "" for fact in _INFO), 1)],
+            ("repo_region", *_INFO[1:]),
         ),
     ),
 )
 
 
-def _tokens_by_permission(snapshot: Snapshot) -> Iterator[tuple[tuple[str], int]]:
+def _tokens_by_permission(snapshot: Snapshot) -> Labelled:
     if snapshot.tokens and snapshot.tokens.complete:
         held = [token.permission for token in snapshot.tokens.tokens]
         for permission in dict.fromkeys(("read_only", "full_access", "create_only", *held)):
             yield (permission,), held.count(permission)
-
-
-def _account(read: Callable[[Account], Value]) -> Callable[[Snapshot], Value]:
-    return lambda snapshot: read(snapshot.account) if snapshot.account else None
-
-
-def _plan(read: Callable[[Plan], Value]) -> Callable[[Snapshot], Value]:
-    return _account(lambda account: read(account.plan) if account.plan else None)
 
 
 ACCOUNT: Scope[Snapshot] = Scope(
@@ -146,76 +124,42 @@ ACCOUNT: Scope[Snapshot] = Scope(
         Metric(
             "borgbase_account_repos",
             "Number of repos; absent when some of the list could not be read.",
-            lambda snapshot: len(r.repos) if (r := snapshot.repos) and r.complete else None,
+            lambda snapshot: [((), len(r.repos))] if (r := snapshot.repos) and r.complete else [],
         ),
         Metric(
             "borgbase_account_usage_bytes",
             "Space that all repos take together; absent when some of the list could not be read.",
-            lambda snapshot: snapshot.repos.usage if snapshot.repos else None,
+            _fact("repos.usage"),
         ),
-        Metric(
-            "borgbase_account_ssh_keys",
-            "Number of SSH keys.",
-            lambda snapshot: snapshot.ssh_keys.length if snapshot.ssh_keys else None,
-        ),
+        Metric("borgbase_account_ssh_keys", "Number of SSH keys.", _fact("ssh_keys.length")),
         Metric(
             "borgbase_account_api_tokens",
             "Number of API tokens, by what they may do.",
-            labels=("permission",),
-            values=_tokens_by_permission,
+            _tokens_by_permission,
+            ("permission",),
         ),
-        Metric(
-            "borgbase_account_plan_included_bytes",
-            "Space that the plan's price includes.",
-            _plan(lambda plan: plan.included),
-        ),
-        Metric(
-            "borgbase_account_plan_max_bytes",
-            "Space that the plan allows at most; absent when unlimited.",
-            _plan(lambda plan: plan.maximum),
-        ),
-        Metric(
-            "borgbase_account_plan_max_repos",
-            "Repos that the plan allows at most; absent when unlimited.",
-            _plan(lambda plan: plan.max_repos),
+        *_facts(
+            "borgbase_account_plan_",
+            "account.plan.",
+            included_bytes="Space that the plan's price includes.",
+            max_bytes="Space that the plan allows at most; absent when unlimited.",
+            max_repos="Repos that the plan allows at most; absent when unlimited.",
         ),
         Metric(
             "borgbase_account_plan_info",
             "The plan's name as a label; always 1.",
-            labels=("plan",),
-            values=lambda snapshot: (
-                [((a.plan.name,), 1)] if (a := snapshot.account) and a.plan else []
-            ),
+            lambda snapshot: [((a.plan.name,), 1)] if (a := snapshot.account) and a.plan else [],
+            ("plan",),
         ),
-        Metric(
-            "borgbase_account_billed_usage_bytes",
-            "Space used as last billed (the newest row of the overage list).",
-            _account(lambda account: account.billed_usage),
-        ),
-        Metric(
-            "borgbase_account_billed_excess_bytes",
-            "Space beyond what the plan includes, as last billed.",
-            _account(lambda account: account.billed_excess),
-        ),
-        Metric(
-            "borgbase_account_accrued_overage_usd",
-            "Overage accrued in this billing period, in US dollars.",
-            _account(lambda account: account.accrued_overage_usd),
-        ),
-        Metric(
-            "borgbase_account_subscription_end_timestamp_seconds",
-            "When the current subscription ends.",
-            _account(lambda account: account.subscription_end),
-        ),
-        Metric(
-            "borgbase_account_subscription_active",
-            "Whether the current subscription is active.",
-            _account(lambda account: account.subscription_active),
-        ),
-        Metric(
-            "borgbase_account_auto_renew",
-            "Whether the subscription renews itself.",
-            _account(lambda account: account.auto_renew),
+        *_facts(
+            "borgbase_account_",
+            "account.",
+            billed_usage_bytes="Space used as last billed (the newest row of the overage list).",
+            billed_excess_bytes="Space beyond what the plan includes, as last billed.",
+            accrued_overage_usd="Overage accrued in this billing period, in US dollars.",
+            subscription_end_timestamp_seconds="When the current subscription ends.",
+            subscription_active="Whether the current subscription is active.",
+            auto_renew="Whether the subscription renews itself.",
         ),
     ),
 )
@@ -228,17 +172,12 @@ SSH_KEY: Scope[SSHKey] = Scope(
         ((status.name, key.id, key.name), key)
         for key in (snapshot.ssh_keys.keys if snapshot.ssh_keys else ())
     ),
-    (
-        Metric(
-            "borgbase_ssh_key_added_timestamp_seconds",
-            "When the SSH key was added.",
-            lambda key: key.added,
-        ),
-        Metric(
-            "borgbase_ssh_key_last_used_timestamp_seconds",
-            "When the SSH key was last used; absent when never.",
-            lambda key: key.last_used,
-        ),
+    tuple(
+        _facts(
+            "borgbase_ssh_key_",
+            added_timestamp_seconds="When the SSH key was added.",
+            last_used_timestamp_seconds="When the SSH key was last used; absent when never.",
+        )
     ),
 )
 
@@ -254,12 +193,11 @@ API_TOKEN: Scope[APIToken] = Scope(
         Metric(
             "borgbase_api_token_expiration_timestamp_seconds",
             "When the API token expires; absent when never.",
-            lambda token: token.expires,
+            _fact("expires"),
         ),
-        Metric(
-            "borgbase_api_token_last_used_timestamp_seconds",
-            "When the API token was last used; absent when never.",
-            lambda token: token.last_used,
+        *_facts(
+            "borgbase_api_token_",
+            last_used_timestamp_seconds="When the API token was last used; absent when never.",
         ),
     ),
 )
@@ -274,84 +212,64 @@ POLLING: Scope[AccountStatus] = Scope(
     ("account",),
     lambda status, _snapshot: (((status.name,), status),),
     (
-        Metric(
-            "borgbase_up",
-            "Whether the last poll of the repo list succeeded.",
-            lambda status: status.up,
-        ),
+        Metric("borgbase_up", "Whether the last poll of the repo list succeeded.", _fact("up")),
         Metric(
             "borgbase_collector_success",
             "Whether the last poll of this part of the API succeeded.",
-            labels=("collector",),
-            values=_per_collector("success"),
+            _per_collector("success"),
+            ("collector",),
         ),
-        Metric(
-            "borgbase_last_poll_timestamp_seconds",
-            "When the last poll ended; absent before the first.",
-            lambda status: status.last_poll,
+        *_facts(
+            "borgbase_",
+            last_poll_timestamp_seconds="When the last poll ended; absent before the first.",
+            last_success_timestamp_seconds="When the last successful poll of the repo list ended; "
+            "absent before the first.",
         ),
-        Metric(
-            "borgbase_last_success_timestamp_seconds",
-            "When the last successful poll of the repo list ended; absent before the first.",
-            lambda status: status.last_success,
+        *_facts(
+            "borgbase_last_poll_",
+            duration_seconds="How long the last poll took; absent before the first.",
         ),
-        Metric(
-            "borgbase_last_poll_duration_seconds",
-            "How long the last poll took; absent before the first.",
-            lambda status: status.duration,
-        ),
-        Metric(
-            "borgbase_poll_interval_seconds",
-            "Time between two polls of the account.",
-            lambda status: status.interval,
-        ),
-        Metric(
-            "borgbase_simulated",
-            "Whether the account is simulated (--demo), so that its data is invented.",
-            lambda status: status.simulated,
-        ),
-        Metric(
-            "borgbase_polls_total",
-            "Polls so far.",
-            lambda status: status.polls,
-            type="counter",
+        *_facts("borgbase_poll_", interval_seconds="Time between two polls of the account."),
+        *_facts(
+            "borgbase_",
+            simulated="Whether the account is simulated (--demo), so that its data is invented.",
+            polls_total="Polls so far.",
         ),
         Metric(
             "borgbase_poll_failures_total",
             "Failed queries so far, by part of the API and reason.",
-            labels=("collector", "reason"),
-            values=lambda status: (
+            lambda status: (
                 ((name, reason), count)
                 for name, collector in status.collectors.items()
                 for reason, count in collector.failures.items()
             ),
-            type="counter",
+            ("collector", "reason"),
         ),
         Metric(
             "borgbase_entries_skipped",
             "List entries of the last poll that were null or unreadable.",
-            labels=("collector",),
-            values=_per_collector("skipped"),
+            _per_collector("skipped"),
+            ("collector",),
         ),
         Metric(
             "borgbase_fields_skipped",
             "Unreadable fields of the last poll that were left out of their entries.",
-            labels=("collector",),
-            values=_per_collector("fields_skipped"),
+            _per_collector("fields_skipped"),
+            ("collector",),
         ),
         Metric(
             "borgbase_schema_field_missing",
             "1 for each field the exporter asks for and the API no longer has.",
-            labels=("field",),
-            values=lambda status: (
+            lambda status: (
                 ((field,), 1)
                 for field in sorted({gap for c in status.collectors.values() for gap in c.gaps})
             ),
+            ("field",),
         ),
         Metric(
             "borgbase_exporter_token_expiration_timestamp_seconds",
             "When the exporter's own token expires; absent if the token does not contain it.",
-            lambda status: status.token_expires,
+            _fact("token_expires"),
         ),
     ),
 )
@@ -359,8 +277,8 @@ POLLING: Scope[AccountStatus] = Scope(
 BUILD: Metric[None] = Metric(
     "borgbase_exporter_build_info",
     "The exporter's version as labels; always 1.",
-    labels=("version", "python_version"),
-    values=lambda _: (((__version__, platform.python_version()), 1),),
+    lambda _: (((__version__, platform.python_version()), 1),),
+    ("version", "python_version"),
 )
 
 SCOPES: tuple[Scope[Any], ...] = (REPO, ACCOUNT, SSH_KEY, API_TOKEN, POLLING)
