@@ -20,7 +20,7 @@ ROOMS = {
     "demo": "",
     "tokens": "errors text",
     "settings": "model errors text tokens",
-    "api": "model errors text",
+    "api": "model errors text settings",
     "polling": "model errors text threads tokens api",
     "metrics": "model",
     "findings": "model text",

@@ -13,6 +13,7 @@ from borgbase_exporter.api.areas import AREAS, Area, Collected
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.errors import PollError
 from borgbase_exporter.model import RepoList
+from borgbase_exporter.settings import API
 from tests.canary import CANARY
 
 PLENTY = 30.0
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(API):
     """The settings of --api.*."""
 
     url: str

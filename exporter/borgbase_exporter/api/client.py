@@ -15,7 +15,8 @@ import msgspec
 from borgbase_exporter import errors
 from borgbase_exporter.api.query import AUTHENTICATED, Query, Root
 from borgbase_exporter.api.reading import NULL, UNREADABLE, Skipped, reader
-from borgbase_exporter.api.transport import Endpoint, Reply, Transport, secrets
+from borgbase_exporter.api.transport import Reply, Transport, secrets
+from borgbase_exporter.settings import API
 from borgbase_exporter.text import MAX_READ, redacted
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class _RefusedError(errors.UnknownFieldError):
 class Client:
     """Runs the queries of one account, which is named in the log."""
 
-    def __init__(self, endpoint: Endpoint, account: str = "") -> None:
+    def __init__(self, endpoint: API, account: str = "") -> None:
         self._endpoint = endpoint
         self._extra = {"account": account} if account else {}
         self._transport = Transport(endpoint)

@@ -14,7 +14,7 @@ import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -22,6 +22,7 @@ import urllib3
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 
 from borgbase_exporter import __version__, errors
+from borgbase_exporter.settings import API
 from borgbase_exporter.text import redacted
 
 log = logging.getLogger(__name__)
@@ -42,22 +43,6 @@ SHORTEST = 0.001
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
-class Endpoint(Protocol):
-    """Where the API is and how to get there: the settings of --api.*.
-
-    `ca_file` is a PEM bundle; a decoded answer of more than `max_response` bytes is too large.
-    """
-
-    @property
-    def url(self) -> str: ...  # noqa: D102  # see above
-    @property
-    def ca_file(self) -> str | None: ...  # noqa: D102  # see above
-    @property
-    def proxy(self) -> str | None: ...  # noqa: D102  # see above
-    @property
-    def max_response(self) -> int: ...  # noqa: D102  # see above
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer as it came: status, the decoded body, and when to come back (seconds)."""
@@ -67,7 +52,7 @@ class Reply:
     retry_after: float | None = None
 
 
-def secrets(endpoint: Endpoint, token: str) -> tuple[str, ...]:
+def secrets(endpoint: API, token: str) -> tuple[str, ...]:
     """Return what a server or a proxy may repeat and must not be shown."""
     proxy = urlsplit(endpoint.proxy or "")
     user, password = (unquote(part or "") for part in (proxy.username, proxy.password))
@@ -82,7 +67,7 @@ class Transport:
     abandoned when the time is over, its connection shut down. There is never more than one.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: API) -> None:
         self._endpoint = endpoint
         self._leftover: threading.Thread | None = None
 
@@ -120,7 +105,7 @@ class _Exchange(HTTPAdapter):
     the token, no proxy or certificate variables), keeps no cookies and follows no redirects.
     """
 
-    def __init__(self, endpoint: Endpoint, token: str, ends: float) -> None:
+    def __init__(self, endpoint: API, token: str, ends: float) -> None:
         super().__init__(max_retries=0)
         self._endpoint = endpoint
         self._token = token
