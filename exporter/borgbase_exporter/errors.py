@@ -21,7 +21,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar, Self
 
 
@@ -91,12 +90,5 @@ class InternalError(PollError):
     reason = "internal"
 
 
-def _kinds(*parents: type[PollError]) -> Iterator[type[PollError]]:
-    children = [child for parent in parents for child in parent.__subclasses__()]
-    if children:
-        yield from children
-        yield from _kinds(*children)
-
-
-REASONS: tuple[str, ...] = tuple(dict.fromkeys(kind.reason for kind in _kinds(PollError)))
+REASONS = tuple(kind.reason for kind in (*PollError.__subclasses__(), UnknownFieldError))
 """Every value of the label `reason`."""
