@@ -90,5 +90,6 @@ class InternalError(PollError):
     reason = "internal"
 
 
-REASONS = tuple(kind.reason for kind in (*PollError.__subclasses__(), UnknownFieldError))
+_KINDS: list[type[PollError]] = [*PollError.__subclasses__(), UnknownFieldError]
+REASONS = tuple(kind.reason for kind in _KINDS)
 """Every value of the label `reason`."""

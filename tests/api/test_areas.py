@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from borgbase_exporter.api.areas import AREAS, Collected
+from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Query
 from borgbase_exporter.errors import AuthError, GraphQLError
@@ -21,6 +21,7 @@ from borgbase_exporter.model import (
     Account,
     APIToken,
     APITokenList,
+    CollectorStatus,
     Failure,
     Plan,
     Repo,
@@ -49,7 +50,7 @@ class Canned(Client):
         return self._answer
 
 
-def collect(area: str, error: str = "", *, denied: bool = False, **data: Any) -> Collected:
+def collect(area: str, error: str = "", *, denied: bool = False, **data: Any) -> CollectorStatus:
     """Collect from an answer; values that are bytes are the JSON itself."""
     raw = {
         name: msgspec.Raw(value if isinstance(value, bytes) else msgspec.json.encode(value))
@@ -231,8 +232,8 @@ def test_errors_beside_the_data_make_it_incomplete() -> None:
     found = collect("repos", "boom", repoList=[BARE])
 
     assert found.part == RepoList((Repo("b", "bare"),), complete=False)
-    assert (found.failure, found.whole, found.skipped) == (Failure("graphql", "boom"), True, 0)
-    assert not collect("account", "boom", me={}, overageList=None).whole
+    assert (found.failure, found.success, found.skipped) == (Failure("graphql", "boom"), True, 0)
+    assert not collect("account", "boom", me={}, overageList=None).success
 
 
 def test_no_repos_count_only_where_the_api_reports_who_asks() -> None:

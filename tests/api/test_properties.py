@@ -15,9 +15,10 @@ import responses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from borgbase_exporter.api.areas import AREAS, Collected
+from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.errors import InternalError
+from borgbase_exporter.model import CollectorStatus
 from tests.canary import CANARY
 from tests.lab.account import MEGABYTE, answers, bodies
 from tests.lab.bench import Endpoint, Outcomes, poll, reasons, usage
@@ -113,8 +114,8 @@ STATUSES = st.sampled_from([200, 200, 200, 204, 400, 401, 403, 429, 500, 503])
 def endured(outcomes: Outcomes) -> None:
     """Assert what holds of the outcomes of any answers."""
     for outcome in outcomes.values():
-        if isinstance(outcome, Collected):
-            assert all(map(math.isfinite, numbers(astuple(outcome.part))))
+        if isinstance(outcome, CollectorStatus):
+            assert all(map(math.isfinite, numbers(astuple(outcome))))
         else:
             assert not isinstance(outcome, InternalError)
             assert str(outcome).isprintable()

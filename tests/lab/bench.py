@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from borgbase_exporter.api.areas import AREAS, Area, Collected
+from borgbase_exporter.api.areas import AREAS, Area
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.errors import PollError
-from borgbase_exporter.model import RepoList
+from borgbase_exporter.model import CollectorStatus, RepoList
 from borgbase_exporter.settings import API
 from tests.canary import CANARY
 
@@ -24,7 +24,7 @@ HARD = 15.0
 """Seconds after which a query counts as never ending, however busy the machine."""
 LIMIT = 1 << 20
 
-Outcomes = dict[str, Collected | PollError]
+Outcomes = dict[str, CollectorStatus | PollError]
 T = TypeVar("T")
 
 
@@ -54,7 +54,7 @@ def poll(client: Client, seconds: float = PLENTY, areas: Iterable[Area] = AREAS)
     return {area.name: within(HARD, lambda a=area: _collect(a, client, seconds)) for area in areas}  # type: ignore[misc]  # mypy does not type the default
 
 
-def _collect(area: Area, client: Client, seconds: float) -> Collected | PollError:
+def _collect(area: Area, client: Client, seconds: float) -> CollectorStatus | PollError:
     try:
         return area.collect(client, CANARY, seconds=seconds)
     except PollError as error:
@@ -69,7 +69,7 @@ def reasons(outcomes: Outcomes) -> dict[str, str]:
 def usage(outcomes: Outcomes) -> float | None:
     """Return the usage of the first repo, in bytes."""
     found = outcomes["repos"]
-    assert isinstance(found, Collected), found
+    assert isinstance(found, CollectorStatus), found
     assert isinstance(found.part, RepoList)
     return found.part.repos[0].usage
 

@@ -43,9 +43,8 @@ class Rig:
         self.polled_by: list[Scripted] = []
         self.put_count = 0
         self.during_a_poll: Callable[[], None] = lambda: None
-        self.accounts = Accounts(
-            TokenFolder(folder), self.make, self, rescan=0.0, monotonic=lambda: self.ticks
-        )
+        board: Any = self
+        self.accounts = Accounts(TokenFolder(folder), self.make, board, 0.0, lambda: self.ticks)
 
     def make(self, account: str, source: TokenSource) -> Poller:
         self.pollers.append(Scripted(self, account, source))

@@ -108,7 +108,7 @@ def test_accounts_that_are_polled_together_share_a_rendering(monkeypatch: Any) -
             return page
 
         loop = asyncio.get_running_loop()
-        rig.board._render = render
+        rig.board.render = render
         rig.board.put(status("a"))
         await rig.board.refresh()
         rig.while_resting = lambda: rig.board.put(status("c"))

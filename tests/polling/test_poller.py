@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from borgbase_exporter.api.areas import Area, Collected
+from borgbase_exporter.api.areas import Area
 from borgbase_exporter.errors import (
     AuthError,
     ConnectError,
@@ -19,6 +19,7 @@ from borgbase_exporter.model import (
     AccountStatus,
     APIToken,
     APITokenList,
+    CollectorStatus,
     Failure,
     Part,
     RepoList,
@@ -33,15 +34,11 @@ from tests.facts import SSH_KEYS as KEY_LIST
 
 INTERVAL = 900.0
 MAX_AGE = 6 * 3600.0
-Outcome = Collected | PollError | Exception
+Outcome = CollectorStatus | PollError | Exception
 
 
-def good(part: Part, **changes: Any) -> Collected:
-    none: frozenset[str] = frozenset()
-    whole = Collected(
-        part, skipped=0, fields_skipped=0, failure=None, whole=True, gaps=none, missing=none
-    )
-    return replace(whole, **changes)
+def good(part: Part, **changes: Any) -> CollectorStatus:
+    return replace(CollectorStatus(part, success=True), **changes)
 
 
 class Source:
@@ -92,7 +89,7 @@ class Rig:
 
             def collect(
                 self, _client: None, token: str, missing: frozenset[str], *, seconds: float
-            ) -> Collected:
+            ) -> CollectorStatus:
                 rig.asked.append((area, missing, seconds))
                 rig.tokens.append(token)
                 if area == rig.names[0]:
@@ -228,7 +225,7 @@ def test_errors_beside_data_are_counted_and_the_data_is_used(rig: Rig) -> None:
 
 def test_a_lost_root_field_is_a_failure_with_data(rig: Rig) -> None:
     rig.answers["ssh_keys"] = good(
-        SSHKeyList((), length=0), failure=Failure("graphql", "lost"), whole=False
+        SSHKeyList((), length=0), failure=Failure("graphql", "lost"), success=False
     )
     rig.poll()
     assert not rig.status.collectors["ssh_keys"].success

@@ -43,23 +43,6 @@ Listed = TypeVar("Listed", model.Repo, model.SSHKey, model.APIToken)
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """The outcome of one query: a part of the snapshot, and what was wrong with it.
-
-    `failure` is set when the API reported errors beside the data, `whole` unless they cost a root
-    field. `gaps` are the fields that the API does not have, `missing` those to leave out next time.
-    """
-
-    part: model.Part
-    skipped: int
-    fields_skipped: int
-    failure: model.Failure | None
-    whole: bool
-    gaps: frozenset[str]
-    missing: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Area:
     """One area of the API; it fails apart from the others."""
 
@@ -69,19 +52,20 @@ class Area:
 
     def collect(
         self, client: Client, token: str, missing: frozenset[str] = frozenset(), *, seconds: float
-    ) -> Collected:
+    ) -> model.CollectorStatus:
         """Ask and decode within `seconds`, leaving out the `missing` fields.
 
-        Raises a PollError when there is nothing to show.
+        It is a success unless errors beside the data cost a root field. Raises a PollError when
+        there is nothing to show.
         """
         answer = client.run(self.query, token, missing, seconds=seconds)
         skipped = Skipped()
-        return Collected(
+        return model.CollectorStatus(
             self.decode(answer, skipped),
-            skipped.entries,
-            skipped.fields,
+            success=not answer.error or NULL not in answer.data.values(),
             failure=model.Failure(GraphQLError.reason, answer.error) if answer.error else None,
-            whole=not answer.error or NULL not in answer.data.values(),
+            skipped=skipped.entries,
+            fields_skipped=skipped.fields,
             gaps=self.query.gaps(answer.missing),
             missing=frozenset() if answer.guessed else answer.missing,
         )

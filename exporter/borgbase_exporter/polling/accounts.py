@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 from borgbase_exporter.errors import TokenError
-from borgbase_exporter.model import AccountStatus
+from borgbase_exporter.polling.board import Board
 from borgbase_exporter.polling.poller import Poller
 from borgbase_exporter.threads import in_thread
-from borgbase_exporter.tokens import AccountTokens, TokenFile, TokenSource
+from borgbase_exporter.tokens import AccountTokens, TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +27,6 @@ NO_THREAD_PAUSE = 5.0
 """Seconds to wait where the system has no thread left for a poll."""
 
 
-class Board(Protocol):
-    """Where the accounts' statuses go."""
-
-    def put(self, status: AccountStatus) -> None:
-        """Note what is known of an account."""
-
-    def remove(self, account: str) -> None:
-        """Note that an account is gone."""
-
-
 @dataclass(slots=True)
 class _Account:
     """An account's poller and task; `due` is when it must have made progress."""
@@ -44,34 +34,28 @@ class _Account:
     poller: Poller
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     due: float = float("inf")
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] = field(init=False)
 
 
+@dataclass(eq=False, repr=False)
 class Accounts:
     """Polls the accounts that have a token; `make` returns the poller of an account.
 
     Every `rescan` seconds it looks which accounts have one.
     """
 
-    def __init__(
-        self,
-        tokens: AccountTokens,
-        make: Callable[[str, TokenSource], Poller],
-        board: Board,
-        *,
-        rescan: float = RESCAN,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._rescan = rescan
-        self._tokens = tokens
-        self._make = make
-        self._board = board
-        self._monotonic = monotonic
+    tokens: AccountTokens
+    make: Callable[[str, TokenSource], Poller]
+    board: Board[Any]
+    rescan: float = RESCAN
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._complaint = ""
         self._exposed: set[str] = set()
-        self._reported: frozenset[str] = frozenset()
+        self._stuck: set[str] = set()
         self._no_threads = False
 
     async def run(self) -> None:
@@ -79,7 +63,7 @@ class Accounts:
         while True:
             await self.sync()
             self.stuck()
-            await asyncio.sleep(self._rescan)
+            await asyncio.sleep(self.rescan)
 
     async def sync(self) -> None:
         """Start polling new accounts, and stop polling those without a token."""
@@ -90,38 +74,33 @@ class Accounts:
             return
         self._complain("" if sources else "no token files, so there is nothing to poll")
         for name in self._accounts.keys() - sources.keys():
-            self._cancel(self._accounts.pop(name))
-            self._board.remove(name)
+            self._accounts.pop(name).task.cancel()
+            self.board.remove(name)
             log.info("the account is gone", extra={"account": name})
         for name in exposed - self._exposed:
             origin = sources[name].origin
-            log.warning(
-                "%s can be read by other users; chmod 600 it", origin, extra={"account": name}
-            )
+            what = f"{origin} can be read by other users; chmod 600 it"
+            log.warning("%s", what, extra={"account": name})
         self._exposed = exposed
         for name in sources.keys() - self._accounts.keys():
-            self._start(name, sources[name])
+            account = self._accounts[name] = _Account(self.make(name, sources[name]))
+            self.board.put(account.poller.status)
+            account.task = asyncio.create_task(self._poll(name, account), name=f"poll {name}")
 
     def _look(self) -> tuple[Mapping[str, TokenSource], set[str]]:
         """Return the token sources by account, and the accounts whose file others can read."""
-        sources = self._tokens.sources()
-        return sources, {n for n, s in sources.items() if isinstance(s, TokenFile) and s.exposed}
-
-    def _start(self, name: str, source: TokenSource) -> None:
-        account = _Account(self._make(name, source))
-        self._accounts[name] = account
-        self._board.put(account.poller.status)
-        account.task = asyncio.create_task(self._poll(name, account), name=f"poll {name}")
+        sources = self.tokens.sources()
+        return sources, {name for name, source in sources.items() if source.exposed}
 
     async def _poll(self, name: str, account: _Account) -> None:
         poller = account.poller
         while True:
             delay = NO_THREAD_PAUSE
             async with self._turns:
-                account.due = self._monotonic() + poller.schedule.timeout + GRACE
+                account.due = self.monotonic() + poller.schedule.timeout + GRACE
                 account.wake.clear()
                 try:
-                    self._board.put(await in_thread(f"poll {name}", poller.poll))
+                    self.board.put(await in_thread(f"poll {name}", poller.poll))
                     delay, self._no_threads = poller.delay, False
                 except RuntimeError as error:
                     if "thread" not in str(error):
@@ -129,7 +108,7 @@ class Accounts:
                     if not self._no_threads:
                         log.error("no thread left to poll with; trying again", exc_info=False)  # noqa: TRY400  # the traceback says no more
                     self._no_threads = True
-            account.due = self._monotonic() + delay + GRACE
+            account.due = self.monotonic() + delay + GRACE
             try:
                 async with asyncio.timeout(delay):
                     await account.wake.wait()
@@ -149,28 +128,16 @@ class Accounts:
     def stop(self) -> None:
         """Stop polling; threads under way end with the process."""
         for account in self._accounts.values():
-            self._cancel(account)
-
-    @staticmethod
-    def _cancel(account: _Account) -> None:
-        if account.task:
             account.task.cancel()
 
     def stuck(self) -> list[str]:
         """Return the accounts whose polls have ended or hang; log each when that begins."""
-        now = self._monotonic()
-        stuck = [
-            name
-            for name, account in self._accounts.items()
-            if now > account.due or (account.task and account.task.done())
-        ]
-        for name in set(stuck) - self._reported:
+        now = self.monotonic()
+        stuck = [n for n, a in self._accounts.items() if now > a.due or a.task.done()]
+        for name in set(stuck) - self._stuck:
             task = self._accounts[name].task
-            error = task.exception() if task and task.done() and not task.cancelled() else None
-            log.error(
-                "the polls of the account hang or have ended",
-                exc_info=error,
-                extra={"account": name},
-            )
-        self._reported = frozenset(stuck)
+            error = task.exception() if task.done() and not task.cancelled() else None
+            what = "the polls of the account hang or have ended"
+            log.error(what, exc_info=error, extra={"account": name})
+        self._stuck = set(stuck)
         return stuck

@@ -34,6 +34,7 @@ class View(Generic[R]):
     """When the next value becomes too old to be shown."""
 
 
+@dataclass(eq=False, repr=False)
 class Board(Generic[R]):
     """Holds the newest view, which is replaced whole.
 
@@ -41,23 +42,17 @@ class Board(Generic[R]):
     shown.
     """
 
-    def __init__(
-        self,
-        render: Callable[[Mapping[str, AccountStatus]], R],
-        max_age: float,
-        *,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._render = render
-        self._max_age = max_age
-        self._clock = clock
-        self._monotonic = monotonic
+    render: Callable[[Mapping[str, AccountStatus]], R]
+    max_age: float
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.latest: View[R] = View({}, self.render({}))
         self._known: dict[str, AccountStatus] = {}
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._rested = float("-inf")
-        self.latest: View[R] = View({}, render({}))
 
     def put(self, status: AccountStatus) -> None:
         """Note what is known of an account; it shows with the next rendering."""
@@ -71,25 +66,24 @@ class Board(Generic[R]):
 
     async def view(self) -> View[R]:
         """Return the newest view; render first if values in it have expired."""
-        while self._clock() >= self.latest.expires:
+        while self.clock() >= self.latest.expires:
             async with self._turn:
-                if self._clock() >= self.latest.expires:  # or another reader was faster
+                if self.clock() >= self.latest.expires:  # or another reader was faster
                     await self._refresh()
         return self.latest
 
     async def run(self) -> None:
         """Render what changes, until cancelled."""
         while True:
-            timeout = self.latest.expires - self._clock()
+            timeout = self.latest.expires - self.clock()
             try:
                 async with asyncio.timeout(None if timeout == float("inf") else max(0.0, timeout)):
                     await self._changed.wait()
             except TimeoutError:
                 await self.view()
                 continue
-            await asyncio.sleep(self._rested - self._monotonic())
-            async with self._turn:
-                await self._refresh()
+            await asyncio.sleep(self._rested - self.monotonic())
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Render what has changed now."""
@@ -98,16 +92,16 @@ class Board(Generic[R]):
 
     async def _refresh(self) -> None:
         self._changed.clear()
-        now = self._clock()
-        self._known = {n: s.as_of(now, self._max_age) for n, s in self._known.items()}
+        now = self.clock()
+        self._known = {n: s.as_of(now, self.max_age) for n, s in self._known.items()}
         accounts = dict(self._known)
-        begun = self._monotonic()
+        begun = self.monotonic()
         try:
-            pages = await in_thread("render", lambda: self._render(accounts))
+            pages = await in_thread("render", lambda: self.render(accounts))
         except RuntimeError:  # the system has no thread left
-            pages = self._render(accounts)
-        expires = min((s.expires(self._max_age) for s in accounts.values()), default=float("inf"))
+            pages = self.render(accounts)
+        expires = min((s.expires(self.max_age) for s in accounts.values()), default=float("inf"))
         self.latest = View(accounts, pages, self.latest.revision + 1, expires)
-        ended = self._monotonic()
+        ended = self.monotonic()
         self._rested = ended + min(REST * (ended - begun), LONGEST_REST)
         log.debug("rendered", extra={"accounts": len(accounts), "seconds": f"{ended - begun:.3f}"})

@@ -6,9 +6,9 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from borgbase_exporter.api.areas import Area, Collected
+from borgbase_exporter.api.areas import Area
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.errors import REASONS, InternalError, PollError, TokenError
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure
@@ -34,72 +34,51 @@ class Schedule:
     max_age: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """A query without a usable answer, without the exception, which would keep frames alive."""
-
-    failure: Failure
-    retry_after: float = 0.0
-
-    @classmethod
-    def of(cls, error: PollError) -> _Failed:
-        return cls(Failure(error.reason, str(error)), error.retry_after or 0.0)
-
-
-Outcome = Collected | _Failed
+Outcome = CollectorStatus | PollError
+"""Of one query, by itself."""
 
 
 def _spread() -> float:
     return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # spreads load, guards nothing
 
 
+@dataclass(eq=False, repr=False)
 class Poller:
     """Polls one account; `status` is what is known of it, `delay` the seconds to the next poll."""
 
-    def __init__(
-        self,
-        status: AccountStatus,
-        source: TokenSource,
-        client: Client,
-        areas: Sequence[Area],
-        schedule: Schedule,
-        *,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = _spread,
-    ) -> None:
-        self.source = source
-        self.schedule = schedule
-        self.delay = 0.0
-        self._client = client
-        self._areas = areas
-        self._clock = clock
-        self._monotonic = monotonic
-        self._jitter = jitter
-        self._token: str | None = None
-        self._failures_in_a_row = 0
+    status: AccountStatus
+    source: TokenSource
+    client: Client
+    areas: Sequence[Area]
+    schedule: Schedule
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = _spread
+    delay: float = field(default=0.0, init=False)
+    _token: str | None = field(default=None, init=False)
+    _failures_in_a_row: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
         unknown = CollectorStatus(failures=dict.fromkeys(REASONS, 0))
-        self.status = replace(
-            status,
-            collectors={area.name: status.collectors.get(area.name, unknown) for area in areas},
-        )
+        collectors = dict.fromkeys((area.name for area in self.areas), unknown)
+        self.status = replace(self.status, collectors=collectors)
 
     def poll(self) -> AccountStatus:
         """Poll once, within the schedule's timeout, and return what is known then."""
-        begun = self._monotonic()
+        begun = self.monotonic()
         # An old part may have come from the future, before the clock was set back.
-        self.status = self.status.as_of(self._clock(), self.schedule.max_age)
+        self.status = self.status.as_of(self.clock(), self.schedule.max_age)
         before = self.status.collectors
         token_error = self._read_token()
-        known = {name: _known_missing(c, self._clock()) for name, c in before.items()}
+        known = {name: _known_missing(c, self.clock()) for name, c in before.items()}
         outcomes = self._ask_all(known, begun + self.schedule.timeout, token_error)
-        duration = self._monotonic() - begun
-        now = self._clock()
+        duration = self.monotonic() - begun
+        now = self.clock()
         collectors = {n: _after(c, outcomes[n], known[n], now) for n, c in before.items()}
         if token_error and self._token:
             # The old token served, but whoever rotates it should see that the new one does not.
-            failure = Failure(token_error.reason, str(token_error))
-            collectors = {name: _counted(c, failure) for name, c in collectors.items()}
+            reason = token_error.reason
+            collectors = {name: _counted(c, reason) for name, c in collectors.items()}
         status = replace(
             self.status,
             collectors=collectors,
@@ -126,42 +105,43 @@ class Poller:
         except TokenError as error:
             if self._token and str(error) != self.status.token_problem:
                 log.warning("%s; the token read before remains in use", error, extra=self._extra)
-            return error.with_traceback(None)
+            return error.without_frames()
         return None
 
     def _ask_all(
         self, known: Mapping[str, frozenset[str]], ends: float, token_error: TokenError | None
     ) -> dict[str, Outcome]:
         if self._token is None:
-            failed = _Failed.of(token_error or TokenError("no token"))
-            return {area.name: failed for area in self._areas}
+            failure = token_error or TokenError("no token")
+            return {area.name: failure for area in self.areas}
         outcomes: dict[str, Outcome] = {}
-        for to_come, area in zip(reversed(range(len(self._areas))), self._areas, strict=True):
+        for to_come, area in zip(reversed(range(len(self.areas))), self.areas, strict=True):
             reserve = RESERVE * self.schedule.timeout * to_come
-            seconds = ends - self._monotonic() - reserve
+            seconds = ends - self.monotonic() - reserve
             outcomes[area.name] = self._ask(area, self._token, known[area.name], seconds)
         return outcomes
 
     def _ask(self, area: Area, token: str, missing: frozenset[str], seconds: float) -> Outcome:
         try:
-            return area.collect(self._client, token, missing, seconds=seconds)
+            return area.collect(self.client, token, missing, seconds=seconds)
         except PollError as error:
-            return _Failed.of(error)
+            return error.without_frames()
         except Exception:
             log.exception("a defect, please report it", extra=self._extra)
-            return _Failed.of(InternalError("a defect of the exporter; its log has the details"))
+            return InternalError("a defect of the exporter; its log has the details")
 
     def _next_delay(self, outcomes: Iterable[Outcome], duration: float, *, up: bool) -> float:
         interval = self.schedule.interval
-        asked = max((o.retry_after for o in outcomes if isinstance(o, _Failed)), default=0.0)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, PollError)]
+        asked = max((error.retry_after or 0.0 for error in errors), default=0.0)
         if up:
             self._failures_in_a_row = 0
             # From the start of this poll to the start of the next, so that nothing drifts.
-            delay = max(0.0, interval * self._jitter() - duration)
+            delay = max(0.0, interval * self.jitter() - duration)
         else:
             backoff = FIRST_BACKOFF * 2.0 ** min(self._failures_in_a_row, 16)
             self._failures_in_a_row += 1
-            delay = min(backoff, interval) * self._jitter()
+            delay = min(backoff, interval) * self.jitter()
         return max(delay, min(asked, interval))
 
     def _log_changes(self, before: AccountStatus, after: AccountStatus) -> None:
@@ -217,26 +197,15 @@ def _after(
     before: CollectorStatus, outcome: Outcome, known: frozenset[str], now: float
 ) -> CollectorStatus:
     """Return what a collector's status becomes by the outcome of a poll."""
-    if isinstance(outcome, _Failed):
-        failed = replace(
-            before, success=False, skipped=0, fields_skipped=0, failure=outcome.failure
-        )
-        return _counted(failed, outcome.failure)
-    status = CollectorStatus(
-        part=outcome.part,
-        taken=now,
-        success=outcome.whole,
-        failure=outcome.failure,
-        failures=before.failures,
-        skipped=outcome.skipped,
-        fields_skipped=outcome.fields_skipped,
-        gaps=outcome.gaps,
-        missing=outcome.missing,
-        missing_since=before.missing_since if outcome.missing == known else now,
-    )
-    return _counted(status, outcome.failure) if outcome.failure else status
+    if isinstance(outcome, PollError):
+        failure = Failure(outcome.reason, str(outcome))
+        after = replace(before, success=False, failure=failure, skipped=0, fields_skipped=0)
+    else:
+        since = before.missing_since if outcome.missing == known else now
+        after = replace(outcome, taken=now, failures=before.failures, missing_since=since)
+    return _counted(after, after.failure.reason) if after.failure else after
 
 
-def _counted(status: CollectorStatus, failure: Failure) -> CollectorStatus:
-    so_far = status.failures.get(failure.reason, 0)
-    return replace(status, failures={**status.failures, failure.reason: so_far + 1})
+def _counted(status: CollectorStatus, reason: str) -> CollectorStatus:
+    so_far = status.failures.get(reason, 0)
+    return replace(status, failures={**status.failures, reason: so_far + 1})
