@@ -546,11 +546,10 @@ def test_the_readme_has_every_value() -> None:
         value: Any = DEFAULTS
         for name in path.split("."):
             value = value[name]
-        kind = {bool: "bool", int: "int", str: "string", list: "list", dict: "object"}[type(value)]
-        return f"| {path} | {kind} | `{json.dumps(value)}` | {rows[path]} |\n"
+        return f"| {path} | `{json.dumps(value)}` | {rows[path]} |\n"
 
     assert list(undescribed(DEFAULTS, "")) == []
-    table = "| Key | Type | Default | Description |\n|-----|------|---------|-------------|\n"
+    table = "| Key | Default | Description |\n|-----|---------|-------------|\n"
     table += "".join(map(row, sorted(rows)))
     readme = SOURCE / "README.md"
     before, start, rest = readme.read_text("utf-8").partition("<!-- values.yaml -->\n")
