@@ -53,9 +53,9 @@ def metrics() -> str:
 def metric_table(rows: Iterable[Metric[Any]]) -> str:
     """Return the table of some metrics."""
     return table(
-        ("metric", "type", "more labels", "meaning"),
+        ("metric", "more labels", "meaning"),
         (
-            (f"`{row.name}`", row.type, ", ".join(f"`{name}`" for name in row.labels), row.help)
+            (f"`{row.name}`", ", ".join(f"`{name}`" for name in row.labels), row.help)
             for row in rows
         ),
     )
