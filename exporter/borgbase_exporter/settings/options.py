@@ -29,7 +29,7 @@ class Web:
     telemetry_path: str = setting(of.url_path, "path of the metrics", "/metrics")
     config: WebConfig = setting(
         lambda text: webfile.read(Path(text)),
-        "file of TLS, users, headers and rate limit, as the Prometheus exporter toolkit's",
+        "file with TLS, users, headers and rate limit",
         absent=WebConfig(),
         flag="--web.config.file",
     )
@@ -171,7 +171,7 @@ class Backfill(Common):
     since: of.Moment = setting(of.moment, "oldest moment to write, or how long ago", "90d")
     until: of.Moment = setting(
         of.moment,
-        "latest moment to write, or how long ago: not after the first scrape, nor less than 3h ago",
+        "latest moment to write, or how long ago: at least 3h ago, and before the first scrape",
         "3h",
     )
     dense: float = setting(
