@@ -114,8 +114,9 @@ def started(
     log_file: Path,
     listening: str,
     folder: Path = Path("/"),
+    status: int = 0,
 ) -> Iterator[Running]:
-    """Start a process, whose log tells its address after the words `listening`, and end it."""
+    """Start a process, whose log has its address after the words `listening`; SIGTERM ends it."""
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -140,7 +141,7 @@ def started(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    assert process.returncode == 0
+    assert process.returncode == status
 
 
 @contextmanager

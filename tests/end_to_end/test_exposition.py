@@ -47,7 +47,7 @@ def test_the_text_is_the_golden_one(page: str) -> None:
 
 
 def test_promtool_reports_nothing(page: str) -> None:
-    command = [require("promtool"), "check", "metrics"]
+    command = (require("promtool"), "check", "metrics")
     done = subprocess.run(command, input=page.encode(), capture_output=True, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
