@@ -43,6 +43,7 @@ SORTED = {
     "Flags": ("silent", "silent"),
 }
 COLUMNS = tuple(SORTED)
+DESKTOP, PHONE = (1280, 800), (390, 844)
 
 
 def names(page: Page) -> list[str]:
@@ -103,21 +104,17 @@ def test_letters_with_accents_are_found_without(visit: Visit, site: Serve) -> No
     assert names(page) == ["Zoë's phone"]
 
 
-@pytest.mark.parametrize("keyboard", [False, True], ids=["mouse", "keyboard"])
-def test_each_column_sorts_both_ways(visit: Visit, work: Site, *, keyboard: bool) -> None:
+def test_each_column_sorts_both_ways_by_mouse_and_keyboard(visit: Visit, work: Site) -> None:
     page = visit(work)
     assert head(page, "Status") == "descending"
-    for column, firsts in SORTED.items():
+    for column, (first, second) in SORTED.items():
         button = page.get_by_role("button", name=column, exact=True)
-        for first in firsts:
-            if keyboard:
-                button.focus()
-                page.keyboard.press("Enter" if first == firsts[0] else "Space")
-                expect(button).to_be_focused()
-            else:
-                button.click()
-            assert names(page)[0] == first, column
-            assert head(page, column) in {"ascending", "descending"}
+        button.click()
+        assert names(page)[0] == first, column
+        page.keyboard.press("Enter")
+        assert names(page)[0] == second, column
+        expect(button).to_be_focused()
+        assert head(page, column) in {"ascending", "descending"}
         assert page.locator("[aria-sort]").count() == 1
 
 
@@ -126,14 +123,6 @@ def test_what_is_unknown_is_sorted_last_either_way(visit: Visit, site: Serve) ->
     for _ in range(2):
         page.get_by_role("button", name="Stored").click()
         assert names(page)[-1] == "a"
-
-
-def test_sorting_keeps_the_search(visit: Visit, work: Site) -> None:
-    page = visit(work)
-    page.get_by_role("searchbox").fill("work")
-    expect(page.get_by_role("status")).to_have_text("5 of 7 repos")
-    page.get_by_role("button", name="Repo", exact=True).click()
-    assert names(page) == ["fine", "full", "late", "silent", "unused"]
 
 
 def unfolded(page: Page) -> list[str]:
@@ -226,16 +215,15 @@ def test_times_are_local_too(visit: Visit, work: Site) -> None:
     assert title.startswith("2023-11-05 22:13 UTC, 06/11/2023, ")
 
 
-@pytest.mark.parametrize(("accounts", "each"), [(1, 1), (1, 12), (1, 500), (3, 4), (30, 2)])
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desktop", "phone"])
-def test_repos_are_on_the_first_screen(
-    visit: Visit, site: Serve, accounts: int, each: int, size: tuple[int, int]
-) -> None:
-    width, height = size
-    page = visit(site(many(accounts, each)), viewport={"width": width, "height": height})
-    row = page.locator("tbody tr").first.bounding_box()
-    assert row
-    assert row["y"] < height
+@pytest.mark.parametrize(("accounts", "each"), [(1, 40), (3, 4), (30, 2)])
+def test_repos_are_on_the_first_screen(visit: Visit, site: Serve, accounts: int, each: int) -> None:
+    page = visit(site(many(accounts, each)))
+    for width, height in (DESKTOP, PHONE):
+        page.set_viewport_size({"width": width, "height": height})
+        page.reload()
+        row = page.locator("tbody tr").first.bounding_box()
+        assert row
+        assert row["y"] < height
 
 
 def test_a_page_that_cannot_be_refreshed_says_so(visit: Visit, work: Site) -> None:
@@ -278,47 +266,21 @@ def test_nothing_sticks_out_at_any_width(visit: Visit, site: Serve, state: str) 
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_of_many_accounts_each_takes_a_line(visit: Visit, site: Serve) -> None:
-    page = visit(site(STATES["troubled"]))
-    cards = page.locator("#accounts > details h3")
-    assert cards.all_inner_texts() == ["club", "new", "school", "shop", "next", "home", "work"]
-    assert unfolded(page) == []
-    expect(page.locator("summary", has_text="club")).to_contain_text("the token is refused")
-    page.get_by_role("link", name="Skip to the repos").focus()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Repos", exact=True)).to_be_focused()
-
-
-def test_on_a_phone_cells_have_labels(visit: Visit, work: Site) -> None:
-    page = visit(work, viewport={"width": 390, "height": 844})
+def test_on_a_phone_it_is_still_a_table_and_cells_have_labels(visit: Visit, work: Site) -> None:
+    page = visit(work, viewport={"width": 320, "height": 640}, has_touch=True)
+    page.get_by_role("button", name="Stored").tap()
+    assert names(page)[0] == "full"
     labels = page.locator("tbody tr").first.evaluate(
         "row => [...row.cells].map(cell => getComputedStyle(cell, '::before').content)"
     )
-    told = [label.split('"')[1].strip() for label in labels if label.startswith('"')]
-    assert told == ["Account", "Stored", "Quota", "Last write", "Format", "Region", "Flags"]
-
-
-def test_on_a_phone_it_is_still_a_table(visit: Visit, work: Site) -> None:
-    page = visit(work, viewport={"width": 320, "height": 640}, has_touch=True)
-    assert page.get_by_role("table").get_by_role("row").count() == 8
-    assert page.get_by_role("columnheader").count() == len(COLUMNS)
-    row = page.get_by_role("row", name="full")
-    assert row.get_by_role("rowheader").count() == 1
-    assert row.get_by_role("cell").count() == len(COLUMNS) - 1
-    page.get_by_role("button", name="Stored").tap()
-    assert names(page)[0] == "full"
-    # What Chromium itself tells a screen reader, of rows in sight and out of sight.
-    told = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-    roles = Counter(node["role"]["value"] for node in told if not node["ignored"])
-    assert {
-        role: roles[role] for role in ("table", "row", "rowheader", "cell", "columnheader")
-    } == {
-        "table": 1,
-        "row": 8,
-        "rowheader": 7,
-        "cell": 7 * (len(COLUMNS) - 1),
-        "columnheader": len(COLUMNS),
-    }
+    shown = [label.split('"')[1].strip() for label in labels if label.startswith('"')]
+    assert shown == ["Account", "Stored", "Quota", "Last write", "Format", "Region", "Flags"]
+    # What Chromium itself reports to a screen reader, of rows in sight and out of sight.
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    roles = Counter(node["role"]["value"] for node in nodes if not node["ignored"])
+    columns = len(COLUMNS)
+    table = {"table": 1, "row": 8, "rowheader": 7, "cell": 7 * (columns - 1)}
+    assert roles.items() >= (table | {"columnheader": columns}).items()
 
 
 def test_hostile_names_do_nothing(visit: Visit, site: Serve) -> None:
@@ -381,9 +343,8 @@ def test_it_looks_as_the_system_prefers(visit: Visit, work: Site) -> None:
     expect(page.get_by_role("search")).to_be_hidden()
 
 
-@pytest.mark.parametrize(("accounts", "each"), [(1, 5000), (200, 25)])
-def test_five_thousand_repos(visit: Visit, site: Serve, accounts: int, each: int) -> None:
-    page = visit(site(many(accounts, each)))
+def test_two_thousand_repos(visit: Visit, site: Serve) -> None:
+    page = visit(site(many(80, 25)))
 
     def found(text: str) -> None:
         # `expect` describes the page to itself, which takes long when it is that large.
@@ -391,18 +352,18 @@ def test_five_thousand_repos(visit: Visit, site: Serve, accounts: int, each: int
             "text => document.getElementById('matches').textContent === text", arg=text
         )
 
-    assert page.evaluate("document.querySelectorAll('tbody tr').length") == 5000
+    assert page.evaluate("document.querySelectorAll('tbody tr').length") == 2000
     search = page.locator("#search")
     search.fill("-000-0010")
-    found("1 of 5,000 repos")
+    found("1 of 2,000 repos")
     assert names(page) == ["host-000-0010"]
     search.fill("")
     found("")
     page.locator("thead button", has_text="Repo").click()
     shown = names(page)
-    assert len(shown) == 5000
+    assert len(shown) == 2000
     assert shown == sorted(shown)
-    assert page.locator("details.card").count() == accounts
+    assert page.locator("details.card").count() == 80
 
 
 def test_behind_tls_and_a_password(
