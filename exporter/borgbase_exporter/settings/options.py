@@ -171,7 +171,7 @@ class Backfill(Common):
     since: of.Moment = setting(of.moment, "oldest moment to write, or how long ago", "90d")
     until: of.Moment = setting(
         of.moment,
-        "latest moment to write, or how long ago: at least 3h ago, and before the first scrape",
+        "latest moment to write, or how long ago: at least 3h ago, and not after the first scrape",
         "3h",
     )
     dense: float = setting(
