@@ -31,7 +31,8 @@ from borgbase_exporter.api.transport import Reply, Transport
 from borgbase_exporter.errors import HTTPStatusError, PollError
 from borgbase_exporter.metrics.exposition import OPENMETRICS, Renderer
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.polling.poller import Poller
+from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import GivenToken
 from tests.alarms import lines_to
 from tests.clock import Clock
@@ -137,7 +138,7 @@ class _Exporter:
             GivenToken("the history", account.token),
             client,
             AREAS,
-            Schedule(history.interval, 30.0, history.max_age),
+            Poll(interval=history.interval, timeout=30.0, max_age=history.max_age),
             clock=history.clock,
             monotonic=history.clock,
             jitter=lambda: 1.0,

@@ -21,7 +21,7 @@ ROOMS = {
     "tokens": "errors text",
     "settings": "model errors text tokens",
     "api": "model errors text settings",
-    "polling": "model errors text threads tokens api",
+    "polling": "model errors text threads tokens settings api",
     "metrics": "model",
     "findings": "model text",
     "web": "model text threads settings polling metrics findings",

@@ -14,8 +14,8 @@ from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.polling.poller import Poller, Schedule
-from borgbase_exporter.settings import load
+from borgbase_exporter.polling.poller import Poller
+from borgbase_exporter.settings import Poll, load
 from borgbase_exporter.tokens import GivenToken
 from tests.browser.conftest import Site, launched
 from tests.programs import program
@@ -40,7 +40,7 @@ def polled() -> AccountStatus:
             GivenToken("the simulated account", account.token),
             Client(load(["--api.url", api.url], {"BORGBASE_TOKEN": account.token}).api),
             AREAS,
-            Schedule(interval=900.0, timeout=30.0, max_age=21_600.0),
+            Poll(interval=900.0, timeout=30.0, max_age=21_600.0),
             clock=lambda: MOMENT,
             monotonic=lambda: next(steps),
             jitter=lambda: 1.0,

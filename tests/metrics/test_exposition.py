@@ -5,7 +5,7 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -20,7 +20,7 @@ MAX_AGE = 3600.0
 
 def plain(*statuses: AccountStatus, now: float = NOW + 1) -> str:
     shown = {s.name: s.as_of(now, MAX_AGE) for s in statuses}
-    return Renderer().render(shown)[TEXT].plain.decode()
+    return b"".join(Renderer().render(shown)[TEXT].pieces).decode()
 
 
 def samples(text: str, prefix: str) -> list[str]:
@@ -86,7 +86,7 @@ def test_an_account_that_cannot_be_rendered_costs_no_other(
     broken = replace(status("odd"), collectors={"repos": collector(RepoList((None,), True))})  # type: ignore[arg-type]  # the defect
     for polls in (7, 8):
         statuses = {"good": replace(status("good"), polls=polls), "odd": broken}
-        text = renderer.render(statuses)[TEXT].plain.decode()
+        text = b"".join(renderer.render(statuses)[TEXT].pieces).decode()
     assert renderer.failed == {"odd"}
     assert caplog.text.count("cannot be rendered") == 1
     counts = samples(text, "borgbase_polls_total")
@@ -154,6 +154,7 @@ def test_the_gzipped_body_is_one_member_with_the_same_content(
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 
+@settings(deadline=None)
 @given(name=NAMES, repo_id=NAMES, account=NAMES, usage=st.floats(allow_nan=False))
 def test_any_name_and_value_survives_the_round_trip(
     name: str, repo_id: str, account: str, usage: float

@@ -12,7 +12,8 @@ from borgbase_exporter import threads
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling import accounts as module
 from borgbase_exporter.polling.accounts import GRACE, Accounts
-from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.polling.poller import Poller
+from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import TokenFolder, TokenSource
 from tests.canary import CANARY
 
@@ -21,7 +22,7 @@ class Scripted(Poller):
     """A poller that reports its polls, and can hang or break."""
 
     def __init__(self, rig: Rig, account: str, source: TokenSource) -> None:
-        schedule = Schedule(interval=3600, timeout=30, max_age=3600)
+        schedule = Poll(interval=3600, timeout=30, max_age=3600)
         super().__init__(AccountStatus(account, {}), source, None, [], schedule)  # type: ignore[arg-type]  # there are no areas to ask
         self.rig = rig
         self.delay = 3600.0

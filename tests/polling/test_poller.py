@@ -25,7 +25,8 @@ from borgbase_exporter.model import (
     RepoList,
     SSHKeyList,
 )
-from borgbase_exporter.polling.poller import DRIFT_MEMORY, Poller, Schedule
+from borgbase_exporter.polling.poller import DRIFT_MEMORY, Poller
+from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import GivenToken
 from tests.canary import CANARY
 from tests.facts import NOW
@@ -75,7 +76,7 @@ class Rig:
             self.source,
             None,  # type: ignore[arg-type]  # the scripted areas do not look at the client
             [self.scripted(name) for name in self.names],
-            Schedule(INTERVAL, timeout=30.0, max_age=MAX_AGE),
+            Poll(interval=INTERVAL, timeout=30.0, max_age=MAX_AGE),
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
             **({"jitter": self.jitter} if self.jitter else {}),

@@ -14,7 +14,7 @@ from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.logs import Log
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.polling.poller import Poller, Schedule
+from borgbase_exporter.polling.poller import Poller
 from borgbase_exporter.settings import PROGRAM, Backfill, Check, Command, Serve, SettingsError
 from borgbase_exporter.tokens import GivenToken, OneToken, TokenSource
 
@@ -73,5 +73,4 @@ def make_poller(given: Command, account: str, source: TokenSource) -> Poller:
     interval = given.poll.interval if isinstance(given, Serve) else None
     status = AccountStatus(account, {}, interval=interval, simulated=given.demo)
     areas = [area for area in AREAS if area.name in given.collectors]
-    schedule = Schedule(given.poll.interval, given.poll.timeout, given.poll.max_age)
-    return Poller(status, source, Client(given.api, account), areas, schedule)
+    return Poller(status, source, Client(given.api, account), areas, given.poll)

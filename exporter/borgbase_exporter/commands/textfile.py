@@ -140,4 +140,4 @@ def write(path: Path, api: str, accounts: Mapping[str, AccountStatus]) -> None:
     new = {"version": __version__, "api": api, "accounts": accounts}
     memory = msgspec.json.encode(msgspec.convert(new, Memory, from_attributes=True))
     with oneshot.replacing(path) as file:
-        file.writelines((MARK, memory, b"\n", Renderer().render(accounts)[TEXT].plain))
+        file.writelines((MARK, memory, b"\n", *Renderer().render(accounts)[TEXT].pieces))

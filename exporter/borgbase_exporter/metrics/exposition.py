@@ -77,11 +77,6 @@ class Page:
         compressor = zlib.compressobj(LEVEL, wbits=GZIP)
         return cls(format_, pieces, b"".join(map(compressor.compress, pieces)), compressor)
 
-    @property
-    def plain(self) -> bytes:
-        """The part in one piece."""
-        return b"".join(self.pieces)
-
     def body(self) -> tuple[bytes, ...]:
         """Return the whole exposition in pieces."""
         return (*self.pieces, self.format.tail())

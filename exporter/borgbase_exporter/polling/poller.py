@@ -12,6 +12,7 @@ from borgbase_exporter.api.areas import Area
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.errors import REASONS, InternalError, PollError, TokenError
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure
+from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.text import count, span
 from borgbase_exporter.tokens import TokenSource, expiration
 
@@ -23,15 +24,6 @@ DRIFT_MEMORY = 86_400.0
 """Seconds after which a field that was missing is asked for again."""
 RESERVE = 0.05
 """The share of a poll's time that is kept for each collector still to come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How often to poll, how long a poll may take, how long values are shown; seconds."""
-
-    interval: float
-    timeout: float
-    max_age: float
 
 
 Outcome = CollectorStatus | PollError
@@ -50,7 +42,7 @@ class Poller:
     source: TokenSource
     client: Client
     areas: Sequence[Area]
-    schedule: Schedule
+    schedule: Poll
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = _spread
@@ -89,11 +81,8 @@ class Poller:
             token_expires=expiration(self._token) if self._token else None,
         )
         self.delay = self._next_delay(outcomes.values(), duration, up=status.up)
-        status = replace(
-            status,
-            next_poll=now + self.delay,
-            last_success=now if status.up else status.last_success,
-        )
+        success = now if status.up else status.last_success
+        status = replace(status, next_poll=now + self.delay, last_success=success)
         self._log_changes(self.status, status)
         self.status = status
         return status
