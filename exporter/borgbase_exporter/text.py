@@ -39,13 +39,9 @@ def redacted(text: str, *secrets: str) -> str:
         for start in range(len(dense) - size + 1):
             if dense[start : start + size] in runs:
                 hidden.update(range(places[start], places[start + size - 1] + 1))
-    shown = (
-        ("" if i - 1 in hidden else "[secret]")
-        if i in hidden
-        else (char if char.isprintable() else " ")
-        for i, char in enumerate(text)
-    )
-    text = "".join(shown)
+    # NUL stands for a secret: it is no printable character.
+    marked = ("\0" if i in hidden else c if c.isprintable() else " " for i, c in enumerate(text))
+    text = re.sub("\0+", "[secret]", "".join(marked))
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
@@ -75,12 +71,11 @@ def encodable(text: str) -> str:
 
 def size(amount: float) -> str:
     """Spell bytes in decimal units: `388.5 GB`."""
-    value = float(amount)
-    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
-        if abs(value) < 999.95 or unit == "PB":  # noqa: PLR2004  # what rounds to 1000.0
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+    value, units = float(amount), ["bytes", "kB", "MB", "GB", "TB", "PB"]
+    while abs(value) >= 999.95 and len(units) > 1:  # noqa: PLR2004  # what rounds to 1000.0
         value /= 1000
-    raise AssertionError  # the last unit takes everything
+        del units[0]
+    return f"{value:.0f} bytes" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"
 
 
 def percent(share: float) -> str:
