@@ -6,8 +6,7 @@ Sizes are bytes, moments are Unix timestamps in seconds, durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +142,25 @@ Part = RepoList | Account | SSHKeyList | APITokenList
 """What one collector reads."""
 
 
-def _collected(help_: str, *, create_only: bool = False) -> Any:
-    return field(default=None, metadata={"help": help_, "create_only": create_only})
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is known of an account: a field per collector, of the collector's name."""
 
-    repos: RepoList | None = _collected(
-        "the repos, their usage, quotas and settings", create_only=True
-    )
-    account: Account | None = _collected("plan, subscription and billed usage")
-    ssh_keys: SSHKeyList | None = _collected("the account's SSH keys", create_only=True)
-    tokens: APITokenList | None = _collected("the account's API tokens and when they expire")
+    repos: RepoList | None = None
+    account: Account | None = None
+    ssh_keys: SSHKeyList | None = None
+    tokens: APITokenList | None = None
 
 
-COLLECTORS: Mapping[str, str] = {f.name: f.metadata["help"] for f in fields(Snapshot)}
+COLLECTORS: Mapping[str, str] = {
+    "repos": "the repos, their usage, quotas and settings",
+    "account": "plan, subscription and billed usage",
+    "ssh_keys": "the account's SSH keys",
+    "tokens": "the account's API tokens and when they expire",
+}
 """The collectors' names, and what each collects."""
 
-CREATE_ONLY = frozenset(f.name for f in fields(Snapshot) if f.metadata["create_only"])
+CREATE_ONLY = frozenset({"repos", "ssh_keys"})
 """The collectors that a token with the permission Create Only may run."""
 
 
