@@ -156,7 +156,9 @@ class _Me(Node):
     )
 
 
-class _Overage(Node):
+class Overage(Node):
+    """What was billed on a day."""
+
     graphql = "OverageType"
     date: date
     billed_usage: Size | None = field(default=None, name="usedGb")
@@ -165,7 +167,7 @@ class _Overage(Node):
 
 class _Account(Root):
     me: _Me
-    overage_list: list[_Overage] | None = None
+    overage_list: list[Overage] | None = None
     accrued_overage_usd: Number | None = field(default=None, name="accruedOverage")
 
 

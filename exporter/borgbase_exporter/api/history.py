@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import date
 
-from borgbase_exporter.api.areas import GIGABYTE, Size
+from borgbase_exporter.api.areas import GIGABYTE, Overage, Size
 from borgbase_exporter.api.client import Answer
 from borgbase_exporter.api.query import Node, Query, Root, selection
 from borgbase_exporter.api.reading import Skipped, reader
@@ -30,14 +30,8 @@ class _History(Root):
     repo_usage_list: list[_Usage]
 
 
-class _Billed(Node):
-    graphql = "OverageType"
-    date: date
-    used_gb: Size
-
-
 class _Bill(Root):
-    overage_list: list[_Billed]
+    overage_list: list[Overage]
 
 
 reader(_History)
@@ -68,4 +62,5 @@ def usage_days(answer: Answer, number: int) -> Days:
 def billed_days(answer: Answer) -> Days:
     """Decode the answer to BILLED, in bytes, in the same way."""
     rows = answer.read(_Bill, Skipped()).overage_list
-    return {row.date.toordinal() - EPOCH: row.used_gb * GIGABYTE for row in rows}
+    used = {row.date.toordinal() - EPOCH: row.billed_usage for row in rows}
+    return {day: size * GIGABYTE for day, size in used.items() if size is not None}

@@ -58,7 +58,6 @@ class Moment:
     def __init__(self, account: SimulatedAccount) -> None:
         self.account = account
         self.now = account.now()
-        self.included_gb = account.included_gb
         self.repos = tuple(repo for repo in account.all_repos if repo.exists(self.now))
 
     def answer(self, query: str, permission: str | None) -> JSON:
@@ -88,7 +87,7 @@ class Moment:
             "SSHKeys": {"sshList": self.ssh_list},
             "Tokens": {"me": lambda: {"jwttokenSet": self.api_tokens()}},
             "Usage": {alias: partial(self.usage, id_) for alias, id_ in _USAGE.findall(query)},
-            "Billed": {"overageList": partial(self.bill, excess=False)},
+            "Billed": {"overageList": self.bill},
         }
         if (found := _QUERY.match(query)) and found[1] in queries:
             return found[1], queries[found[1]]
@@ -135,7 +134,7 @@ class Moment:
     def me(self) -> JSON:
         """Return the plan, the subscription, and what the account itself counts."""
         begin, end = self._term()
-        sizes = {"maxSizeGb": 4 * self.included_gb, "includedGb": self.included_gb}
+        sizes = {"maxSizeGb": 4 * self.account.included_gb, "includedGb": self.account.included_gb}
         return {
             "activePlan": {"name": "Business", "maxRepos": 1_000_000, **sizes},
             "currentSubscription": {"endDate": _time(end), "active": begin <= self.now < end},
@@ -157,11 +156,10 @@ class Moment:
             for token in self.account.tokens.values()
         ]
 
-    def bill(self, *, excess: bool = True) -> list[JSON]:
+    def bill(self) -> list[JSON]:
         """List what the account used by the day, newest first; the newest is as of now."""
         return [
-            {"date": _date(day), "usedGb": round(used, 3)}
-            | ({"excessGb": round(beyond, 3)} if excess else {})
+            {"date": _date(day), "usedGb": round(used, 3), "excessGb": round(beyond, 3)}
             for day, used, beyond in self._days()
         ]
 
@@ -189,7 +187,7 @@ class Moment:
         days = [
             (day, self.account.stored(moment) / GB) for day, moment in self._ends_of_days(since)
         ]
-        return [(day, gb, max(0.0, gb - self.included_gb)) for day, gb in reversed(days)]
+        return [(day, gb, max(0.0, gb - self.account.included_gb)) for day, gb in reversed(days)]
 
 
 def _time(seconds: float | None) -> str | None:
