@@ -15,7 +15,8 @@ from borgbase_exporter.api.client import Client
 from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller
-from borgbase_exporter.settings import Poll, load
+from borgbase_exporter.settings import load
+from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import GivenToken
 from tests.browser.conftest import Site, launched
 from tests.programs import program
