@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from borgbase_exporter import errors
+from borgbase_exporter.errors import PollError
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES, Metric
 from borgbase_exporter.settings.loading import ALL, SETTINGS
 from borgbase_exporter.settings.options import COMMANDS
@@ -62,12 +61,9 @@ def metric_table(rows: Iterable[Metric[Any]]) -> str:
 
 
 def reasons() -> str:
-    """Return the table of reasons of failed polls, from the drawing of the tree of errors."""
-    drawn = dict(re.findall(r"\w+Error +(\w+) +(.+)", errors.__doc__ or ""))
-    rows = [
-        (f"`{reason}`", drawn[reason].replace("…", "the API answered with errors"))
-        for reason in sorted(errors.REASONS)
-    ]
+    """Return the table of reasons of failed polls, from the errors' docstrings."""
+    kinds = {reason: kind.__doc__ or "" for reason, kind in sorted(PollError.kinds.items())}
+    rows = [(f"`{reason}`", text[0].lower() + text[1:-1]) for reason, text in kinds.items()]
     return table(("reason", "meaning"), rows)
 
 

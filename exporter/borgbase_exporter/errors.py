@@ -1,23 +1,4 @@
-"""What can go wrong between the exporter and BorgBase, as one tree.
-
-::
-
-    PollError                 reason        what happened
-    ├── ConnectError          connect       no such host, refused, reset, cut short
-    ├── TLSError              tls           the certificate or the handshake
-    ├── DeadlineError         timeout       the poll's time was used up
-    ├── HTTPStatusError       http_status   an error status without a GraphQL answer
-    ├── RedirectError         redirect      the API points elsewhere; redirects are not followed
-    ├── TooLargeError         too_large     more bytes than --api.max-response
-    ├── NotJSONError          not_json      HTML, half a document, bytes of another kind
-    ├── GraphQLError          graphql       the API answered with errors or with nothing
-    │   └── UnknownFieldError schema        … about fields it does not have (any more)
-    ├── AuthError             auth          the token is refused, or may not do this
-    ├── TokenError            token         the token is missing or cannot be read
-    └── InternalError         internal      a defect of the exporter
-
-`reason` is the value of the label of the same name on borgbase_poll_failures_total.
-"""
+"""What can go wrong between the exporter and BorgBase, as one tree."""
 
 from __future__ import annotations
 
@@ -30,7 +11,15 @@ class PollError(Exception):
     `retry_after` is how long the API asked clients to stay away, in seconds.
     """
 
+    kinds: ClassVar[dict[str, type[PollError]]] = {}
+    """The errors by reason."""
     reason: ClassVar[str]
+    """The value of the label of the same name on borgbase_poll_failures_total."""
+
+    def __init_subclass__(cls, *, reason: str | None = None) -> None:
+        if reason:
+            cls.reason = reason
+            cls.kinds[reason] = cls
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -42,54 +31,53 @@ class PollError(Exception):
         return self.with_traceback(None)
 
 
-class ConnectError(PollError):
-    reason = "connect"
+class ConnectError(PollError, reason="connect"):
+    """No such host, refused, reset, cut short."""
 
 
-class TLSError(PollError):
-    reason = "tls"
+class TLSError(PollError, reason="tls"):
+    """The certificate or the handshake."""
 
 
-class DeadlineError(PollError):
-    reason = "timeout"
+class DeadlineError(PollError, reason="timeout"):
+    """The poll's time was used up."""
 
 
-class HTTPStatusError(PollError):
-    reason = "http_status"
+class HTTPStatusError(PollError, reason="http_status"):
+    """An error status without a GraphQL answer."""
 
 
-class RedirectError(PollError):
-    reason = "redirect"
+class RedirectError(PollError, reason="redirect"):
+    """The API points elsewhere; redirects are not followed."""
 
 
-class TooLargeError(PollError):
-    reason = "too_large"
+class TooLargeError(PollError, reason="too_large"):
+    """More bytes than --api.max-response."""
 
 
-class NotJSONError(PollError):
-    reason = "not_json"
+class NotJSONError(PollError, reason="not_json"):
+    """Half a document, HTML, bytes of another kind."""
 
 
-class GraphQLError(PollError):
-    reason = "graphql"
+class GraphQLError(PollError, reason="graphql"):
+    """The API answered with errors or with nothing."""
 
 
-class UnknownFieldError(GraphQLError):
-    reason = "schema"
+class AuthError(PollError, reason="auth"):
+    """The token is refused, or may not do this."""
 
 
-class AuthError(PollError):
-    reason = "auth"
+class TokenError(PollError, reason="token"):
+    """The token is missing or cannot be read."""
 
 
-class TokenError(PollError):
-    reason = "token"
+class InternalError(PollError, reason="internal"):
+    """A defect of the exporter."""
 
 
-class InternalError(PollError):
-    reason = "internal"
+class UnknownFieldError(GraphQLError, reason="schema"):
+    """The API answered with errors about fields it does not have (any more)."""
 
 
-_KINDS: list[type[PollError]] = [*PollError.__subclasses__(), UnknownFieldError]
-REASONS = tuple(kind.reason for kind in _KINDS)
+REASONS = tuple(PollError.kinds)
 """Every value of the label `reason`."""
