@@ -61,7 +61,7 @@ from borgbase_exporter.logs import Log
 log = Log("info", "logfmt")
 for number in range({3 * WAITING}):
     logging.info("record %d", number)
-log.flush()
+log.end()
 print("ended")
 """
 
@@ -84,11 +84,11 @@ def test_a_log_that_nobody_reads_never_blocks_the_program() -> None:
 
 
 LOGS_AGAIN = f"""
-{LOGS_TOO_MUCH.partition("log.flush()")[0]}
+{LOGS_TOO_MUCH.partition("log.end()")[0]}
 print("logged", flush=True)
 input()  # until the reader has read what was kept
 logging.info("last")
-log.flush()
+log.end()
 """
 
 

@@ -49,13 +49,22 @@ def _logfmt(fields: dict[str, str]) -> str:
     )
 
 
-class _Handler(logging.Handler):
-    """Formats records where they are logged, and leaves the writing to another thread."""
+class Log(logging.Handler):
+    """The log of everything to standard error, at a level and in a style (logfmt or json).
 
-    def __init__(self, waiting: queue.Queue[str]) -> None:
+    Records are formatted where they are logged; another thread writes them.
+    """
+
+    def __init__(self, level: str, style: str) -> None:
         super().__init__()
-        self._waiting = waiting
+        self._waiting: queue.Queue[str] = queue.Queue(WAITING)
         self._dropped = 0
+        self.setFormatter(Formatter(style))
+        logging.basicConfig(level=level.upper(), handlers=[self], force=True)
+        # One line for each connection at level debug: of no use without the traffic itself.
+        logging.getLogger("urllib3").setLevel(logging.WARNING)
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it when nobody reads the log."""
@@ -69,20 +78,6 @@ class _Handler(logging.Handler):
         except queue.Full:
             self._dropped += 1
 
-
-class Log:
-    """The log of everything to standard error, at a level and in a style (logfmt or json)."""
-
-    def __init__(self, level: str, style: str) -> None:
-        self._waiting: queue.Queue[str] = queue.Queue(WAITING)
-        handler = _Handler(self._waiting)
-        handler.setFormatter(Formatter(style))
-        logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-        # One line for each connection at level debug: of no use without the traffic itself.
-        logging.getLogger("urllib3").setLevel(logging.WARNING)
-        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
-        self._writer.start()
-
     def _write(self) -> None:
         # By number: a lock of sys.stderr's would block the end of the process as well.
         while line := self._waiting.get():
@@ -91,7 +86,7 @@ class Log:
                 while rest:
                     rest = rest[os.write(2, rest) :]
 
-    def flush(self) -> None:
+    def end(self) -> None:
         """Write the last records and end, but do not wait for a reader that does not read."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait("")

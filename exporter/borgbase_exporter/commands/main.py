@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             status: int = command.run(real)
             return status
     finally:
-        written.flush()
+        written.end()
 
 
 @contextlib.contextmanager
