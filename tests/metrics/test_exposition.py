@@ -173,5 +173,5 @@ def test_names_are_unique_and_follow_the_conventions() -> None:
     assert len(names) == len(set(names))
     for metric in metrics:
         assert metric.name.startswith("borgbase_")
-        assert metric.name.endswith("_total") == (metric.type == "counter")
         assert metric.help.endswith(".")
+        assert not set('\\"\n') & set(metric.help)

@@ -64,15 +64,13 @@ def _fields(kind: type[Node]) -> Iterator[tuple[type[Node], str]]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query by name; `floor` is what BorgBase documents, and is never left out.
-
-    `fixed` is the selection where it does not follow from the struct, such as one with aliases.
-    """
+    """A query by name; `floor` is what BorgBase documents, and is never left out."""
 
     name: str
     root: type[Root]
     floor: frozenset[str] = frozenset()
     fixed: str = ""
+    """The selection where it does not follow from the struct, such as one with aliases."""
 
     def text(self, missing: Collection[str] = ()) -> str:
         """Return the query as GraphQL without the missing fields."""

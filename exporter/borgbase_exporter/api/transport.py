@@ -84,8 +84,7 @@ class Transport:
             if self._leftover.is_alive():
                 raise errors.DeadlineError("an earlier query to the API has still not ended")
         exchange, outcome = _Exchange(self._endpoint, token, ends), Future[Reply]()
-        work = functools.partial(exchange.run, query, outcome)
-        thread = threading.Thread(target=work, name="exchange", daemon=True)
+        thread = threading.Thread(None, exchange.run, "exchange", (query, outcome), daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -185,13 +184,11 @@ class _Exchange(HTTPAdapter):
         if has(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
             return errors.TLSError(f"no trusted connection to {self._where}: {words}")
         if has(urllib3.exceptions.DecodeError):
-            return errors.NotJSONError(
-                f"the answer of {self._where} is not validly compressed: {words}"
-            )
+            what = f"the answer of {self._where} is not validly compressed"
+            return errors.NotJSONError(f"{what}: {words}")
         return errors.ConnectError(f"no answer from {self._where}: {words}")
 
     def _left(self) -> float:
-        """Return the seconds left."""
         return max(SHORTEST, self._ends - time.monotonic())
 
     def cert_verify(self, *_args: Any, **_kwargs: Any) -> None:

@@ -45,12 +45,9 @@ class Format:
     openmetrics: bool
 
     def header(self, metric: Metric[Any]) -> str:
-        """Return the lines that introduce a metric."""
-        name, text = metric.name, metric.help.replace("\\", r"\\").replace("\n", r"\n")
-        if self.openmetrics:
-            name = name.removesuffix("_total") if metric.type == "counter" else name
-            text = text.replace('"', r"\"")
-        return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+        """Return the lines that introduce a metric; no help text needs to be escaped."""
+        name = metric.name.removesuffix("_total") if self.openmetrics else metric.name
+        return f"# HELP {name} {metric.help}\n# TYPE {name} {metric.type}\n"
 
     def tail(self) -> bytes:
         """Return the metrics of the process, as they are now, and the end."""

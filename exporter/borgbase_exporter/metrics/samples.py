@@ -46,10 +46,7 @@ def calibrate(pairs: Iterable[tuple[float, float]]) -> tuple[str | None, int, in
 
 
 def held(days: Mapping[int, float]) -> Series:
-    """Yield each day's value, for a day without one that of the day before, and no longer.
-
-    So neither a missed recording nor a day that is not recorded yet leaves a hole.
-    """
+    """Yield each day's value, and again on the day after where that has none."""
     for day, value in sorted(days.items()):
         yield day, value
         if day + 1 not in days:

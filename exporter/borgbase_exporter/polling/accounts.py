@@ -39,10 +39,7 @@ class _Account:
 
 @dataclass(eq=False, repr=False)
 class Accounts:
-    """Polls the accounts that have a token; `make` returns the poller of an account.
-
-    Every `rescan` seconds it looks which accounts have one.
-    """
+    """Polls the accounts that have a token; `make` returns the poller of an account."""
 
     tokens: AccountTokens
     make: Callable[[str, TokenSource], Poller]

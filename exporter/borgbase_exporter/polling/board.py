@@ -36,14 +36,11 @@ class View(Generic[R]):
 
 @dataclass(eq=False, repr=False)
 class Board(Generic[R]):
-    """Holds the newest view, which is replaced whole.
-
-    `render` makes the pages; it runs in a thread. Values that are `max_age` seconds old are not
-    shown.
-    """
+    """Holds the newest view, which is replaced whole; a thread runs `render` to make its pages."""
 
     render: Callable[[Mapping[str, AccountStatus]], R]
     max_age: float
+    """Seconds after which a value is not shown any more."""
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from borgbase_exporter.api.areas import Area
 from borgbase_exporter.api.client import Client
@@ -30,10 +31,6 @@ Outcome = CollectorStatus | PollError
 """Of one query, by itself."""
 
 
-def _spread() -> float:
-    return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # spreads load, guards nothing
-
-
 @dataclass(eq=False, repr=False)
 class Poller:
     """Polls one account; `status` is what is known of it, `delay` the seconds to the next poll."""
@@ -45,7 +42,7 @@ class Poller:
     schedule: Poll
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = _spread
+    jitter: Callable[[], float] = partial(random.uniform, 1 - JITTER, 1 + JITTER)
     delay: float = field(default=0.0, init=False)
     _token: str | None = field(default=None, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
@@ -54,6 +51,7 @@ class Poller:
         unknown = CollectorStatus(failures=dict.fromkeys(REASONS, 0))
         collectors = dict.fromkeys((area.name for area in self.areas), unknown)
         self.status = replace(self.status, collectors=collectors)
+        self._extra = {"account": self.status.name}
 
     def poll(self) -> AccountStatus:
         """Poll once, within the schedule's timeout, and return what is known then."""
@@ -160,10 +158,6 @@ class Poller:
             log.info("the first poll succeeded: %s", found, extra=self._extra)
         seconds = {"up": after.up, "found": found, "seconds": f"{after.duration or 0:.3f}"}
         log.debug("polled", extra=self._extra | seconds | next_poll)
-
-    @property
-    def _extra(self) -> dict[str, object]:
-        return {"account": self.status.name}
 
 
 def _news(before: CollectorStatus, now: CollectorStatus) -> Iterator[str]:
