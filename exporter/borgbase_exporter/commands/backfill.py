@@ -73,23 +73,20 @@ def run(
 ) -> int:
     """Write the accounts' history to a file; return the exit status."""
     problems: list[str] = []
-    try:
-        with oneshot.interruptible():
-            _run(given, clock(), wait, problems)
-    except CommandError as error:
-        problems.append(str(error))
-    except OSError as error:
-        problems.append(f"{given.output}: cannot be written: {error.strerror}")
-    except KeyboardInterrupt:
-        problems.append("interrupted; nothing was written")
-        return oneshot.INTERRUPTED
-    finally:
-        for problem in problems:
-            click.echo(printable(f"{settings.PROGRAM}: {problem}"), err=True)
-    return 1 if problems else 0
+
+    def fail(why: str) -> int:
+        problems.append(why)
+        return 1
+
+    status = oneshot.run(lambda: _run(given, clock(), wait, problems), fail, given.output)
+    if status == oneshot.INTERRUPTED:
+        fail("interrupted; nothing was written")
+    for problem in problems:
+        click.echo(printable(f"{settings.PROGRAM}: {problem}"), err=True)
+    return status
 
 
-def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) -> None:
+def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) -> int:
     since, until = _timestamp(given.since, now), _timestamp(given.until, now)
     if until > now - HEAD:
         raise CommandError("--until: must be 3h ago or more, for Prometheus' own newest samples")
@@ -115,6 +112,7 @@ def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) 
         draft.write(b"# EOF\n")
     written = f"{writer.samples:,} samples of {writer.series:,} series"
     click.echo(printable(f"{given.output}: {written}, {size(output.stat().st_size)}"))
+    return 1 if problems else 0
 
 
 def _timestamp(moment: Moment, now: float) -> float:

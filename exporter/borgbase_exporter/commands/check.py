@@ -6,14 +6,13 @@ plugins 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,15 @@ import requests
 from borgbase_exporter import __version__
 from borgbase_exporter.api.areas import AREAS, Area
 from borgbase_exporter.api.client import Client
+from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.main import make_poller
-from borgbase_exporter.commands.oneshot import INTERRUPTED, at_once, interruptible, replacing
+from borgbase_exporter.commands.oneshot import CommandError
 from borgbase_exporter.errors import PollError, TokenError
 from borgbase_exporter.findings import plugins, shape, terminal
 from borgbase_exporter.findings import report as reports
 from borgbase_exporter.findings.problems import ADVICE, Problem
 from borgbase_exporter.findings.report import Extra, Report
-from borgbase_exporter.model import AccountStatus, CollectorStatus
+from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.settings import PROGRAM, Check
 from borgbase_exporter.tokens import TokenFolder, TokenSource
 
@@ -47,27 +47,21 @@ HINTS = {
 }
 
 
-class UnseenError(Exception):
-    """There is no report; the text says why."""
-
-
 def run(settings: Check) -> int:
     """Look, print, and return the exit status."""
-    try:
-        with interruptible():
-            report = _fetched(settings) if settings.source else _looked(settings)
-            return _printed(report, settings.format)
-    except UnseenError as error:
+
+    def work() -> int:
+        report = _fetched(settings) if settings.source else _looked(settings)
+        return _printed(report, settings.format)
+
+    def fail(why: str) -> int:
         if settings.format in PLUGINS:
-            click.echo(plugins.unknown(str(error), settings.format))
+            click.echo(plugins.unknown(why, settings.format))
         else:
-            click.echo(f"{PROGRAM}: {error}", err=True)
+            click.echo(f"{PROGRAM}: {why}", err=True)
         return UNSEEN
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except OSError as error:
-        _give_up_printing(error)
-        return UNSEEN
+
+    return oneshot.run(work, fail, settings.report)
 
 
 # ---- Looking
@@ -86,18 +80,20 @@ def _looked(settings: Check) -> Report:
             known = [Problem("critical", "token folder", what, advice)]
     except TokenError as error:
         known = [Problem("critical", "token folder", str(error), ADVICE["token"])]
-    looks = {name: Look(settings, name, source) for name, source in sources.items()}
+    looks = [Look(settings, name, source) for name, source in sources.items()]
     hidden = not (sys.stderr and sys.stderr.isatty())
-    with click.progressbar(
-        length=len(looks), label="Asking BorgBase", file=sys.stderr, hidden=hidden
-    ) as bar:
-        at_once([functools.partial(look.run, lambda: bar.update(1)) for look in looks.values()])
-    statuses = [look.status for look in looks.values()]
-    extras = {name: look.extra for name, look in looks.items()}
+    with click.progressbar(looks, label="Asking BorgBase", file=sys.stderr, hidden=hidden) as bar:
+
+        def look_at(look: Look) -> None:
+            look.run()
+            bar.update(1)
+
+        oneshot.at_once(look_at, looks)
+    statuses = [look.status for look in looks]
+    extras = {look.account: look.extra for look in looks}
     report = reports.report(statuses, time.time(), known=known, extras=extras)
     if settings.report:
-        shapes = {name: look.shapes for name, look in looks.items()}
-        _write_shapes(settings.report, report, shapes)
+        _write_shapes(settings.report, report, {look.account: look.shapes for look in looks})
     return report
 
 
@@ -111,31 +107,29 @@ class Look:
         advice = "chmod 600 it, or 640 for a group of its own"
         problem = Problem("warning", "token", exposed, advice)
         self.extra = Extra(source.origin, (problem,) if source.exposed else ())
-        self.shapes: dict[str, Any] = {}
+        self.shapes: Mapping[str, Any] = {}
 
     @property
     def status(self) -> AccountStatus:
         """What the poll has found out."""
         return self._poller.status
 
-    def run(self, done: Callable[[], None]) -> None:
+    def run(self) -> None:
         """Poll the account; a defect becomes a problem of it."""
         try:
             self._poller.poll()
             if self._settings.report:
-                for area in AREAS:
-                    if collector := self.status.collectors.get(area.name):
-                        self.shapes[area.name] = self._shape(area, collector)
+                asked = [area for area in AREAS if area.name in self._settings.collectors]
+                self.shapes = {area.name: self._shape(area) for area in asked}
         except Exception:
             log.exception("a defect, please report it", extra={"account": self.account})
             what = "a defect of the exporter; its log has the details"
             problem = Problem("critical", "check", what, ADVICE["internal"])
             self.extra = replace(self.extra, problems=(*self.extra.problems, problem))
-        done()
 
-    def _shape(self, area: Area, collector: CollectorStatus) -> dict[str, Any]:
+    def _shape(self, area: Area) -> dict[str, Any]:
         """Ask once more, and return the shape of the answer."""
-        queries = [words for one in AREAS for words in (one.query.text(), *one.query.names)]
+        collector, seconds = self.status.collectors[area.name], self._settings.poll.timeout
         seen: dict[str, Any] = {
             "success": collector.success,
             "fields_that_the_api_lacks": sorted(collector.gaps | collector.missing),
@@ -143,15 +137,15 @@ class Look:
             "fields_unreadable": collector.fields_skipped,
         }
         try:
-            client = Client(self._settings.api, self.account)
-            token, missing = self._source.read(), collector.missing
-            seconds = self._settings.poll.timeout
-            answer = client.run(area.query, token, missing, seconds=seconds)
-        except PollError as error:
-            return {**seen, "reason": error.reason, "error": shape.of_error(str(error), queries)}
-        data = {name: msgspec.json.decode(raw) for name, raw in answer.data.items()}
-        seen["fields"] = shape.of_answer(data, area.query.text(collector.missing))
-        return {**seen, "error": shape.of_error(answer.error, queries)}
+            client, token = Client(self._settings.api, self.account), self._source.read()
+            answer = client.run(area.query, token, collector.missing, seconds=seconds)
+            data = {name: msgspec.json.decode(raw) for name, raw in answer.data.items()}
+            seen["fields"] = shape.of_answer(data, area.query.text(collector.missing))
+            error = answer.error
+        except PollError as failure:
+            seen["reason"], error = failure.reason, str(failure)
+        queries = [words for one in AREAS for words in (one.query.text(), *one.query.names)]
+        return {**seen, "error": shape.of_error(error, queries)}
 
 
 def _write_shapes(path: Path, report: Report, shapes: Mapping[str, Any]) -> None:
@@ -168,18 +162,15 @@ def _write_shapes(path: Path, report: Report, shapes: Mapping[str, Any]) -> None
     ]
     python = platform.python_version()
     document = {"version": __version__, "python": python, "accounts": accounts}
-    try:
-        with replacing(path) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-    except OSError as error:
-        raise UnseenError(f"{path}: cannot be written: {error.strerror}") from None
+    with oneshot.replacing(path) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
 
 
 # ---- Asking a running exporter
 
 
 def _fetched(settings: Check) -> Report:
-    """Return the report of the exporter at --from; raise UnseenError where there is none."""
+    """Return the report of the exporter at --from; raise CommandError where there is none."""
     given = urlsplit(settings.source or "")
     path = given.path if given.path.endswith(".json") else f"{given.path.rstrip('/')}/status.json"
     netloc = given.netloc.rpartition("@")[2]
@@ -193,17 +184,17 @@ def _fetched(settings: Check) -> Report:
             answer = session.get(url, timeout=settings.poll.timeout, allow_redirects=False)
         if answer.status_code != requests.codes.ok:
             hint = HINTS.get(answer.status_code, "")
-            raise UnseenError(f"{url}: HTTP status {answer.status_code}{hint}")
+            raise CommandError(f"{url}: HTTP status {answer.status_code}{hint}")
         return reports.decode(answer.content)
     except requests.Timeout:
-        raise UnseenError(f"{url}: no answer in time") from None
+        raise CommandError(f"{url}: no answer in time") from None
     except requests.RequestException as error:
         # requests wraps the reason several times.
         reason = error.args[0] if error.args else error
         reason = getattr(reason, "reason", reason)
-        raise UnseenError(f"{url}: {str(reason).rpartition(': ')[2]}") from None
+        raise CommandError(f"{url}: {str(reason).rpartition(': ')[2]}") from None
     except ValueError as error:
-        raise UnseenError(f"{url}: {error}") from None
+        raise CommandError(f"{url}: {error}") from None
 
 
 # ---- Printing
@@ -211,18 +202,14 @@ def _fetched(settings: Check) -> Report:
 
 def _printed(report: Report, form: str) -> int:
     """Print a report and return the exit status."""
-    if form in PLUGINS:
-        _print(PLUGINS[form](report))
-    elif form == "json":
-        click.echo(reports.encode(report), nl=False)
-    else:
-        on_terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if on_terminal else None
-        coloured = on_terminal and not os.environ.get("NO_COLOR")
-        _print(terminal.lines(report, width), coloured=coloured)
-        if on_terminal and report.well:
-            click.echo("To start the exporter, run the same command without `check`.")
-    sys.stdout.flush()
+    try:
+        _print(report, form)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # a reader that has seen enough knows
+            click.echo(f"{PROGRAM}: standard output: {error.strerror}", err=True)
+        # What is still buffered would be tried again, and fail again, at the process's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNSEEN
     if form in PLUGINS:
         return plugins.status(report)
     if not report.accounts or not all(account.seen for account in report.accounts):
@@ -230,15 +217,16 @@ def _printed(report: Report, form: str) -> int:
     return 0 if report.well else PROBLEMS
 
 
-def _print(lines: Iterator[str], *, coloured: bool = False) -> None:
+def _print(report: Report, form: str) -> None:
+    colour = False if os.environ.get("NO_COLOR") else None  # by whether it is a terminal
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:  # not every terminal knows a check mark
-        click.echo(line.encode(encoding, "replace").decode(encoding), color=coloured)
-
-
-def _give_up_printing(error: OSError) -> None:
-    """Report that standard output takes no more; a reader that has seen enough knows."""
-    if not isinstance(error, BrokenPipeError):
-        click.echo(f"{PROGRAM}: standard output: {error.strerror}", err=True)
-    # What is still buffered would be tried again, and fail again, at the process's end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if form == "json":
+        click.echo(reports.encode(report), nl=False)
+    else:
+        lines = PLUGINS[form](report) if form in PLUGINS else terminal.lines(report, width)
+        for line in lines:  # not every terminal knows a check mark
+            click.echo(line.encode(encoding, "replace").decode(encoding), color=colour)
+    if form == "text" and width and report.well:
+        click.echo("To start the exporter, run the same command without `check`.")
+    sys.stdout.flush()

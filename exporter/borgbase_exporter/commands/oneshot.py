@@ -7,10 +7,13 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+from borgbase_exporter.errors import TokenError
+
+T = TypeVar("T")
 INTERRUPTED = 130
 """The exit status after SIGINT or SIGTERM, as shells report the former."""
 AT_ONCE = 8
@@ -20,8 +23,21 @@ class CommandError(Exception):
     """Why a command cannot do its work, in words."""
 
 
+def run(work: Callable[[], int], fail: Callable[[str], int], written: Path | None = None) -> int:
+    """Return a command's exit status: that of its work, or what `fail` returns for an error."""
+    try:
+        with _interruptible():
+            return work()
+    except (TokenError, CommandError) as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(f"{written}: cannot be written: {error.strerror}")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt, so that files are cleaned up."""
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
@@ -32,15 +48,15 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def at_once(jobs: Sequence[Callable[[], object]]) -> None:
-    """Run jobs, a few at a time, in threads that do not delay the process's end."""
+def at_once(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do work for each item, a few at a time, in threads that do not delay the process's end."""
     turns = threading.Semaphore(AT_ONCE)
 
-    def work(job: Callable[[], object]) -> None:
+    def in_turn(item: T) -> None:
         with turns:
-            job()
+            work(item)
 
-    threads = [threading.Thread(target=work, args=(job,), daemon=True) for job in jobs]
+    threads = [threading.Thread(target=in_turn, args=(item,), daemon=True) for item in items]
     for thread in threads:
         thread.start()
     for thread in threads:

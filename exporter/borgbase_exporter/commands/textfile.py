@@ -23,9 +23,9 @@ from borgbase_exporter import __version__, settings
 from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.commands.oneshot import CommandError
-from borgbase_exporter.errors import TokenError
 from borgbase_exporter.metrics.exposition import TEXT, Renderer
 from borgbase_exporter.model import AccountStatus, Snapshot
+from borgbase_exporter.polling.poller import Poller
 
 log = logging.getLogger(__name__)
 
@@ -36,35 +36,29 @@ LONGEST = 256 * 2**20
 
 def run(given: settings.Textfile) -> int:
     """Poll once and write the file; return 0 only if every query succeeded."""
-    try:
-        with oneshot.interruptible():
-            accounts = _poll_and_write(given)
-    except (TokenError, CommandError) as error:
-        log.error("%s", error)  # noqa: TRY400  # the traceback says no more
+
+    def fail(why: str) -> int:
+        log.error("%s", why)
         return 1
-    except OSError as error:
-        log.error("%s: cannot be written: %s", given.path, error.strerror)  # noqa: TRY400
-        return 1
-    except KeyboardInterrupt:
-        return oneshot.INTERRUPTED
-    if not accounts:
-        log.error("there is no account to poll")
-    good = [c.success for status in accounts.values() for c in status.collectors.values()]
-    return 0 if good and all(good) else 1
+
+    return oneshot.run(lambda: _poll_and_write(given), fail, given.path)
 
 
-def _poll_and_write(given: settings.Textfile) -> Mapping[str, AccountStatus]:
+def _poll_and_write(given: settings.Textfile) -> int:
     assert given.tokens  # noqa: S101  # missing with --demo only, and then filled in
     sources = given.tokens.sources()
     memories = read(given.path, given.api.url)
     pollers = [make_poller(given, name, source) for name, source in sources.items()]
     for poller in pollers:
         poller.status = resumed(poller.status, memories.get(poller.status.name), time.time())
-    oneshot.at_once([poller.poll for poller in pollers])
+    oneshot.at_once(Poller.poll, pollers)
     now = time.time()
     accounts = {p.status.name: p.status.as_of(now, given.poll.max_age) for p in pollers}
     write(given.path, given.api.url, accounts)
-    return accounts
+    if not accounts:
+        log.error("there is no account to poll")
+    good = [c.success for status in accounts.values() for c in status.collectors.values()]
+    return 0 if good and all(good) else 1
 
 
 class CollectorMemory(msgspec.Struct, frozen=True):
