@@ -56,7 +56,7 @@ HOSTILE = {
     "template": "{{ 7 * 7 }}{% raw %}</style></script>",
     "long": "x" * 3000,
     "arabic": "نسخة احتياطية",
-    "mended": "\N{REPLACEMENT CHARACTER}",
+    "replaced": "\N{REPLACEMENT CHARACTER}",
 }
 
 

@@ -103,7 +103,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 def test_hostile_names_are_text() -> None:
     text = Rig(STATES["hostile"]).text
     outline = Outline(text)
-    for name in ("markup", "attribute", "entity", "template", "long", "arabic", "mended"):
+    for name in ("markup", "attribute", "entity", "template", "long", "arabic", "replaced"):
         assert HOSTILE[name] in outline.words
     for character in "\u202e\u200b\u2066\u00ad\x00\x1b":
         assert character not in text
@@ -311,7 +311,7 @@ def test_an_account_without_the_repo_list_has_no_curves() -> None:
 
 def test_the_page_draws_the_curves() -> None:
     rig = Rig(polled_at(NOW - 20, x=1.0))
-    rig.page.note(rig.latest)
+    rig.page.usage.note(rig.accounts)
     rig.accounts = polled_at(NOW - 10, x=2.0)
-    rig.page.note(rig.latest)
+    rig.page.usage.note(rig.accounts)
     assert '<path d="M0 12 60 0"/>' in rig.text

@@ -13,14 +13,16 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.metrics.exposition import Pages, Renderer
+from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.accounts import RESCAN, Accounts
 from borgbase_exporter.polling.board import Board, View
 from borgbase_exporter.settings import Serve, webfile
-from borgbase_exporter.settings.webfile import WebConfig, WebConfigError
+from borgbase_exporter.settings.webfile import WebConfigError
 from borgbase_exporter.web.app import App
 from borgbase_exporter.web.page import StatusPage
 from borgbase_exporter.web.server import Server
@@ -40,23 +42,23 @@ class Exporter:
     def __init__(self, settings: Serve) -> None:
         assert settings.tokens  # noqa: S101  # missing with --demo only, and then filled in
         self._renderer = Renderer()
-        self.board: Board[Pages] = Board(self._renderer.render, settings.poll.max_age)
+        self.page = StatusPage(self, settings) if settings.web.status_page else None
+        self.board: Board[Pages] = Board(self._render, settings.poll.max_age)
         self.accounts = Accounts(
             settings.tokens,
             functools.partial(make_poller, settings),
             self.board,
             rescan=min(RESCAN, settings.poll.interval),
         )
-        self.page = StatusPage(self, settings) if settings.web.status_page else None
-        self._noted = 0
 
     async def view(self) -> View[Pages]:
         """Return the newest view, in which nothing has expired."""
-        view = await self.board.view()
-        if self.page and view.revision != self._noted:
-            self._noted = view.revision
-            self.page.note(view)
-        return view
+        return await self.board.view()
+
+    def _render(self, accounts: Mapping[str, AccountStatus]) -> Pages:
+        if self.page:
+            self.page.usage.note(accounts)
+        return self._renderer.render(accounts)
 
     def troubles(self) -> list[str]:
         """Return in words what is wrong with the exporter itself."""
@@ -99,7 +101,10 @@ async def _serve(settings: Serve) -> int:
         asyncio.create_task(exporter.accounts.run()),
         asyncio.create_task(_reload(settings, app, server, exporter, hangup)),
     ]
-    _announce(server, settings.web.config)
+    for address in server.addresses:
+        secured, users = bool(settings.web.config.tls), len(settings.web.config.users)
+        log.info("listening", extra={"address": address, "tls": secured, "users": users})
+    notify("READY=1")
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     ended = [task for task in (serving, *tasks) if task.done()]
@@ -125,13 +130,6 @@ def _settle() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _announce(server: Server, web: WebConfig) -> None:
-    for address in server.addresses:
-        fields = {"address": address, "tls": bool(web.tls), "users": len(web.users)}
-        log.info("listening", extra=fields)
-    notify("READY=1")
 
 
 async def _reload(

@@ -11,7 +11,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from borgbase_exporter import __version__
@@ -47,16 +47,18 @@ class Usage:
 
     def note(self, accounts: Mapping[str, AccountStatus]) -> None:
         """Keep what is new in accounts; forget repos that are gone."""
-        before, self._points = self._points, {}
+        known = {}
         for name, status in accounts.items():
             listed = status.snapshot.repos
             for repo in listed.repos if listed else ():
-                taken, points = status.collectors["repos"].taken, before.get((name, repo.id))
-                points = self._points[name, repo.id] = points or array("d")
+                taken = status.collectors["repos"].taken
+                points = self._points.get((name, repo.id), array("d"))
                 if repo.usage is not None and taken is not None and taken not in points[-2:-1]:
-                    points.extend((taken, repo.usage))
+                    points = points + array("d", (taken, repo.usage))  # a page may be reading it
                 if len(points) > 2 * POINTS:  # pairs of time and usage
-                    del points[2::4], points[2::3]
+                    points = array("d", chain(*zip(points[::4], points[1::4], strict=True)))
+                known[name, repo.id] = points
+        self._points = known
 
     def path(self, account: str, repo_id: str) -> str:
         """Return a repo's usage as a path in SVG, 60 wide and 12 high; "" if it never changed."""
@@ -75,12 +77,8 @@ class StatusPage:
     """The status page of what `source` knows."""
 
     def __init__(self, source: Source, settings: Serve, clock: Clock = time.time) -> None:
-        self._web, self._clock, self._usage = settings.web, clock, Usage()
+        self._web, self._clock, self.usage = settings.web, clock, Usage()
         self.kept = Kept("status page", source, self._render)
-
-    def note(self, view: View[Pages]) -> None:
-        """Keep the repos' usage for the page's curves; cheap when nothing is new."""
-        self._usage.note(view.accounts)
 
     def _render(self, view: View[Pages], troubles: Sequence[str]) -> Rendered:
         template, policy = _look()
@@ -102,7 +100,7 @@ class StatusPage:
                 problems[account.name, problem.repo_id].append(problem)
         pairs = sorted(found.repos, key=lambda pair: (rank(pair[1]), pair[0].name))
         for place, (account, repo) in enumerate(pairs):
-            trend = self._usage.path(account.name, repo.id) if place < MANY else ""
+            trend = self.usage.path(account.name, repo.id) if place < MANY else ""
             of_repo, bad = facts.of_repo(repo, found.at), problems[account.name, repo.id]
             yield account.name, repo, of_repo, bad, trend
 
