@@ -1,44 +1,46 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from borgbase_exporter import __version__, settings
-from borgbase_exporter.settings import Backfill, Check, Serve, SettingsError, Textfile, readers
+from borgbase_exporter.settings import (
+    Backfill,
+    Check,
+    Command,
+    Serve,
+    SettingsError,
+    Textfile,
+    readers,
+)
 from borgbase_exporter.settings.loading import SETTINGS
 from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.tokens import GivenToken, OneToken, TokenFile, TokenFolder
 from tests.canary import CANARY, TRACES, betrays
 
 TOKEN = {"BORGBASE_TOKEN": CANARY}
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 EXPORTER = "https://anna:hunter2@exporter.example:10133/"
 
 
-def serve(*arguments: str, **environment: str) -> Serve:
-    loaded = settings.load(["serve", *arguments], {**TOKEN, **environment})
-    assert isinstance(loaded, Serve)
+C = TypeVar("C", bound=Command)
+
+
+def load(kind: type[C], *arguments: str, **environment: str) -> C:
+    loaded = settings.load([kind.command, *arguments], environment)
+    assert isinstance(loaded, kind)
     return loaded
 
 
-def check(*arguments: str, **environment: str) -> Check:
-    loaded = settings.load(["check", *arguments], environment)
-    assert isinstance(loaded, Check)
-    return loaded
-
-
-def backfill(*arguments: str) -> Backfill:
-    loaded = settings.load(["backfill", "--output=a.om", *arguments], TOKEN)
-    assert isinstance(loaded, Backfill)
-    return loaded
-
-
-def textfile(*arguments: str) -> Textfile:
-    loaded = settings.load(arguments, TOKEN)
-    assert isinstance(loaded, Textfile)
-    return loaded
+serve, check = partial(load, Serve, **TOKEN), partial(load, Check)
+backfill = partial(load, Backfill, "--output=a.om", **TOKEN)
+textfile = partial(load, Textfile, **TOKEN)
 
 
 def faults(*arguments: str, **environment: str) -> tuple[str, ...]:
@@ -70,10 +72,7 @@ def test_flags_override_the_environment_which_overrides_defaults() -> None:
     variables = {"BORGBASE_POLL_INTERVAL": "20m", "BORGBASE_POLL_TIMEOUT": "20s"}
     poll = serve("--poll.interval", "10m", **variables).poll
     assert (poll.interval, poll.timeout, poll.max_age) == (600, 20, 21_600)
-
-
-def test_an_empty_variable_counts_as_unset() -> None:
-    assert serve(BORGBASE_POLL_INTERVAL="").poll.interval == 900
+    assert serve(BORGBASE_POLL_INTERVAL="").poll.interval == 900, "it counts as unset"
 
 
 def test_flags_come_before_or_after_the_command() -> None:
@@ -82,16 +81,13 @@ def test_flags_come_before_or_after_the_command() -> None:
         assert (loaded.command, loaded.poll.timeout) == ("check", 5)
 
 
-def test_several_addresses() -> None:
+def test_addresses() -> None:
     both = (Address("127.0.0.1", 1), Address("::1", 2))
     flags = ("--web.listen-address", "127.0.0.1:1", "--web.listen-address", "[::1]:2")
     assert serve(*flags).web.listen_addresses == both
     variable = {"BORGBASE_WEB_LISTEN_ADDRESS": "127.0.0.1:1, [::1]:2"}
     assert serve(**variable).web.listen_addresses == both
     assert [str(address) for address in both] == ["127.0.0.1:1", "[::1]:2"]
-
-
-def test_a_port_alone_means_all_addresses() -> None:
     assert serve("--web.listen-address=9000").web.listen_addresses == (Address("", 9000),)
 
 
@@ -132,11 +128,13 @@ def test_the_demo_needs_no_token_and_names_its_account() -> None:
     )
 
 
-def test_json_is_a_format() -> None:
-    assert check("--json", **TOKEN).format == "json"
+def test_a_flag_may_be_repeated_but_not_contradicted() -> None:
     assert check("--json", "--format=json", **TOKEN).format == "json"
     assert faults("check", "--json", "--format=nagios", **TOKEN) == (
         "--json, --format: given 2 times, with different values",
+    )
+    assert faults("--collector.account", "--no-collector.account", **TOKEN) == (
+        "--collector.account, --no-collector.account: given 2 times, with different values",
     )
 
 
@@ -151,41 +149,25 @@ def test_a_check_of_a_running_exporter_needs_no_token_and_keeps_its_password() -
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
+    ("read", "text", "value"),
     [
-        *(("90s", 90), ("15m", 900), ("1h30m", 5400), ("1d", 86_400)),
-        *(("2w", 1_209_600), ("5s100ms", 5.1), ("1y", 31_536_000)),
+        *((readers.duration, *pair) for pair in (("90s", 90), ("15m", 900), ("1h30m", 5400))),
+        *((readers.duration, *pair) for pair in (("1d", 86_400), ("2w", 1_209_600))),
+        *((readers.duration, *pair) for pair in (("5s100ms", 5.1), ("1y", 31_536_000))),
+        *((readers.size, *pair) for pair in (("4096", 4096), ("64MiB", 2**26), ("10MB", 10**7))),
+        *((readers.size, *pair) for pair in (("1 GiB", 2**30), ("5k", 5000), ("1tib", 2**40))),
+        (readers.size, "7B", 7),
+        (readers.moment, "90d", timedelta(days=90)),
+        (readers.moment, "2y", timedelta(days=730)),
+        (readers.moment, "2026-01-31", NOON.replace(hour=0)),
+        (readers.moment, "2026-01-31T12:00", NOON),
+        (readers.moment, "2026-01-31T12:00Z", NOON),
+        (readers.moment, "2026-01-31T13:00+01:00", NOON),
+        (readers.moment, "1769860800.5", NOON.replace(microsecond=500_000)),
     ],
 )
-def test_durations(text: str, seconds: float) -> None:
-    assert readers.duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(
-    ("text", "amount"),
-    [
-        *(("4096", 4096), ("64MiB", 2**26), ("10MB", 10**7)),
-        *(("1 GiB", 2**30), ("5k", 5000), ("7B", 7), ("1tib", 2**40)),
-    ],
-)
-def test_sizes(text: str, amount: int) -> None:
-    assert readers.size(text) == amount
-
-
-@pytest.mark.parametrize(
-    ("text", "read"),
-    [
-        ("90d", timedelta(days=90)),
-        ("2y", timedelta(days=730)),
-        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
-        ("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
-        ("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
-        ("2026-01-31T12:00+01:00", datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=1)))),
-        ("1769860800.5", datetime(2026, 1, 31, 12, microsecond=500_000, tzinfo=UTC)),
-    ],
-)
-def test_moments(text: str, read: object) -> None:
-    assert readers.moment(text) == read
+def test_values(read: Callable[[str], object], text: str, value: object) -> None:
+    assert read(text) == value
 
 
 @pytest.mark.parametrize(
@@ -220,20 +202,6 @@ def test_a_typing_error_does_not_also_report_a_missing_token_or_argument() -> No
     assert faults("textfile", "--what", "x.prom") == ("--what: no such flag",)
 
 
-def test_the_error_lists_faults_and_likely_causes() -> None:
-    with pytest.raises(SettingsError) as caught:
-        settings.load(["check", "--log.level=x"], {"BORGBASE_TOKENFILE": CANARY})
-    assert str(caught.value).splitlines() == [
-        "borgbase-exporter: 2 errors in the configuration",
-        '  --log.level: "x" is not one of debug, info, warning, error',
-        "  no token: set BORGBASE_TOKEN, BORGBASE_TOKEN_FILE (--token.file) or BORGBASE_TOKEN_DIR "
-        "(--token.dir); to try it without one: --demo",
-        "Possible causes:",
-        "  BORGBASE_TOKENFILE: no such setting; did you mean BORGBASE_TOKEN_FILE?",
-        "See borgbase-exporter --help.",
-    ]
-
-
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
@@ -242,12 +210,18 @@ def test_the_error_lists_faults_and_likely_causes() -> None:
         ("BORGBASE_API_TOKEN", "BORGBASE_TOKEN"),
     ],
 )
-def test_a_variable_with_a_typing_error_is_reported_with_its_consequence(
-    wrong: str, right: str
-) -> None:
-    with pytest.raises(SettingsError, match="no token: ") as caught:
-        settings.load(["check"], {wrong: CANARY})
-    assert caught.value.warnings == (f"{wrong}: no such setting; did you mean {right}?",)
+def test_the_error_lists_faults_and_likely_causes(wrong: str, right: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.load(["check", "--log.level=x"], {wrong: CANARY})
+    assert str(caught.value).splitlines() == [
+        "borgbase-exporter: 2 errors in the configuration",
+        '  --log.level: "x" is not one of debug, info, warning, error',
+        "  no token: set BORGBASE_TOKEN, BORGBASE_TOKEN_FILE (--token.file) or BORGBASE_TOKEN_DIR "
+        "(--token.dir); to try it without one: --demo",
+        "Possible causes:",
+        f"  {wrong}: no such setting; did you mean {right}?",
+        "See borgbase-exporter --help.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -296,34 +270,26 @@ def test_a_token_in_place_of_anything_else_is_refused_unseen(token: str, form: s
                 assert not betrays(str(caught.value)), where
 
 
-def test_neither_a_token_nor_a_proxys_password_is_in_the_representation() -> None:
-    loaded = serve("--api.proxy", "http://user:hunter2@proxy:8080")
-    assert loaded.api.proxy == "http://user:hunter2@proxy:8080"
-    assert "hunter2" not in repr(loaded)
+@pytest.mark.parametrize("password", ["hunter2", CANARY])
+def test_a_proxys_password_may_look_like_a_token_and_is_never_shown(password: str) -> None:
+    proxy = f"http://user:{password}@proxy:8080"
+    loaded = serve("--api.proxy", proxy)
+    assert loaded.api.proxy == proxy
+    assert password not in repr(loaded)
     assert CANARY not in repr(loaded)
-
-
-def test_a_proxys_password_may_look_like_a_token() -> None:
-    proxy = f"http://user:{CANARY}@proxy:3128"
-    assert serve("--api.proxy", proxy).api.proxy == proxy
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
 def test_http_is_allowed_to_this_machine(host: str) -> None:
     url = f"http://{host}:8080/graphql"
     assert serve(f"--api.url={url}").api.url == url
-    (fault,) = faults(f"--api.url={url}", "--api.proxy=http://proxy:3128", **TOKEN)
+    proxy = "--api.proxy=http://proxy:3128"
+    (fault,) = faults(f"--api.url={url}", proxy, **TOKEN)
     assert fault.startswith("--api.proxy: not with http in --api.url")
-
-
-def test_a_loopback_api_by_https_may_have_a_proxy() -> None:
-    url = "https://127.0.0.1/graphql"
-    assert serve(f"--api.url={url}", "--api.proxy=http://proxy:3128").api.url == url
-
-
-@pytest.mark.parametrize("url", ["http://localhost.example.org/", "http://10.0.0.1/"])
-def test_addresses_that_would_expose_the_token(url: str) -> None:
-    assert len(faults(f"--api.url={url}", **TOKEN)) == 1
+    secured = url.replace("http", "https")
+    assert serve(f"--api.url={secured}", proxy).api.url == secured
+    for exposing in ("http://localhost.example.org/", "http://10.0.0.1/"):
+        assert len(faults(f"--api.url={exposing}", **TOKEN)) == 1
 
 
 @pytest.mark.parametrize(
@@ -346,17 +312,8 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_typing_errors() -> 
     assert serve(**variables).warnings == ()
 
 
-def test_a_flag_may_be_repeated_but_not_contradicted() -> None:
-    assert serve("--poll.timeout=5s", "--poll.timeout=5s").poll.timeout == 5
-    assert faults("--collector.account", "--no-collector.account", **TOKEN) == (
-        "--collector.account, --no-collector.account: given 2 times, with different values",
-    )
-
-
-def test_max_age_below_the_interval_is_worth_a_warning_where_polls_repeat(tmp_path: Path) -> None:
-    (warning,) = serve("--poll.max-age=10m").warnings
-    assert "disappear" in warning
-    assert textfile("textfile", str(tmp_path / "x.prom"), "--poll.max-age=10m").warnings == ()
+def test_no_warning_where_polls_do_not_repeat_or_reach_borgbase(tmp_path: Path) -> None:
+    assert textfile(str(tmp_path / "x.prom"), "--poll.max-age=10m").warnings == ()
     assert settings.load(["--demo", "--poll.interval=1m"], {}).warnings == ()
 
 
@@ -376,11 +333,10 @@ def test_what_to_write_of_the_past() -> None:
 
 def test_the_path_of_the_textfile_is_anywhere_after_the_command(tmp_path: Path) -> None:
     path, folder = tmp_path / "x.prom", tmp_path / "folder"
-    assert textfile("textfile", "--poll.timeout", "5s", str(path), "--demo").path == path
-    assert textfile("--demo", "textfile", str(path)).path == path
+    assert textfile("--poll.timeout", "5s", str(path), "--demo").path == path
     folder.symlink_to(tmp_path, target_is_directory=True)
     path.symlink_to("y.prom")
-    assert textfile("textfile", str(folder / "x.prom")).path == tmp_path / "y.prom"
+    assert textfile(str(folder / "x.prom")).path == tmp_path / "y.prom"
 
 
 @pytest.mark.parametrize("command", SETTINGS)

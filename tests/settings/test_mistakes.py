@@ -29,40 +29,41 @@ class Mistake:
     """The words of the command line, the variables, and the files in the current folder."""
 
     words: str
-    given: Mapping[str, str] = field(default_factory=lambda: {"BORGBASE_TOKEN": JWT})
+    token: str = JWT
+    variables: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str | bytes] = field(default_factory=dict)
 
 
+def web_file(content: str) -> Mistake:
+    return Mistake("serve --demo --web.config.file web.yml", "", files={"web.yml": content})
+
+
+def token_file(content: str | bytes) -> Mistake:
+    return Mistake("check --token.file borgbase.token", "", files={"borgbase.token": content})
+
+
 FAULTS = {
-    "no token": Mistake("check", given={}),
-    "a token in quotes, as `docker --env-file` leaves them": Mistake(
-        "check", given={"BORGBASE_TOKEN": f'"{JWT}"'}
-    ),
-    "`Bearer` in front of the token": Mistake("check", given={"BORGBASE_TOKEN": f"Bearer {JWT}"}),
-    "a token that was broken into two lines": Mistake(
-        "check", given={"BORGBASE_TOKEN": JWT.replace(".", ". ", 1)}
-    ),
-    "a path in `BORGBASE_TOKEN`": Mistake(
-        "check", given={"BORGBASE_TOKEN": "/run/secrets/borgbase"}
-    ),
-    "an example's placeholder": Mistake("check", given={"BORGBASE_TOKEN": "<your token>"}),
-    "a token by flag": Mistake(f"check --token {JWT}", given={}),
-    "a token in place of its file": Mistake(f"check --token.file {JWT}", given={}),
+    "no token": Mistake("check", ""),
+    "a token in quotes, as `docker --env-file` leaves them": Mistake("check", f'"{JWT}"'),
+    "`Bearer` in front of the token": Mistake("check", f"Bearer {JWT}"),
+    "a token that was broken into two lines": Mistake("check", JWT.replace(".", ". ", 1)),
+    "a path in `BORGBASE_TOKEN`": Mistake("check", "/run/secrets/borgbase"),
+    "an example's placeholder": Mistake("check", "<your token>"),
+    "a token by flag": Mistake(f"check --token {JWT}", ""),
+    "a token in place of its file": Mistake(f"check --token.file {JWT}", ""),
     "a token in two places": Mistake("check --token.file borgbase.token"),
-    "a token folder that does not exist": Mistake("check --token.dir tokens", given={}),
+    "a token folder that does not exist": Mistake("check --token.dir tokens", ""),
     "a file in place of a token folder": Mistake(
-        "check --token.dir tokens", given={}, files={"tokens": f"{JWT}"}
+        "check --token.dir tokens", "", files={"tokens": JWT}
     ),
     "a name for one account, and a folder of several": Mistake(
-        "check --token.dir . --account home", given={}
+        "check --token.dir . --account home", ""
     ),
-    "`--demo` and a running exporter": Mistake(
-        "check --demo --from http://localhost:10133", given={}
-    ),
+    "`--demo` and a running exporter": Mistake("check --demo --from http://localhost:10133", ""),
     "a report from a running exporter": Mistake(
-        "check --from http://localhost:10133 --report report.json", given={}
+        "check --from http://localhost:10133 --report report.json", ""
     ),
-    "a running exporter without http": Mistake("check --from localhost:10133", given={}),
+    "a running exporter without http": Mistake("check --from localhost:10133", ""),
     "http in place of https": Mistake("check --api.url http://api.borgbase.com/graphql"),
     "an address without https": Mistake("check --api.url api.borgbase.com/graphql"),
     "a password in the API's address": Mistake(
@@ -80,29 +81,27 @@ FAULTS = {
     "a size without a number": Mistake("check --api.max-response lots"),
     "no room for any answer": Mistake("check --api.max-response 0"),
     "a duration without its unit": Mistake("--poll.interval 15"),
-    "a duration in words": Mistake(
-        "serve", given={"BORGBASE_TOKEN": JWT, "BORGBASE_POLL_INTERVAL": "15 min"}
-    ),
+    "a duration in words": Mistake("serve", variables={"BORGBASE_POLL_INTERVAL": "15 min"}),
     "half an hour as a fraction": Mistake("--poll.interval 0.5h"),
     "a negative duration": Mistake("--poll.interval -1m"),
     "polls without a pause": Mistake("--poll.interval 500ms"),
     "no time for a poll": Mistake("--poll.timeout 0s"),
-    "a flag with a typing error": Mistake("--poll.intervall 5m", given={}),
-    "a flag without its group": Mistake("--interval=5m", given={}),
-    "a switch with a typing error": Mistake("--no-collector.acount", given={}),
-    "a flag that resembles none": Mistake("check --verbose", given={}),
-    "a single dash": Mistake("-poll.interval 5m", given={}),
+    "a flag with a typing error": Mistake("--poll.intervall 5m", ""),
+    "a flag without its group": Mistake("--interval=5m", ""),
+    "a switch with a typing error": Mistake("--no-collector.acount", ""),
+    "a flag that resembles none": Mistake("check --verbose", ""),
+    "a single dash": Mistake("-poll.interval 5m", ""),
     "a flag without its value": Mistake("--poll.timeout"),
-    "a switch with a value": Mistake(f"check --demo={JWT}", given={}),
+    "a switch with a value": Mistake(f"check --demo={JWT}", ""),
     "a flag twice": Mistake("--poll.timeout 5s --poll.timeout 6s"),
     "a flag of another command": Mistake("serve --json"),
     "an interval for a command that polls once": Mistake("textfile ./x.prom --poll.interval 5m"),
-    "a command with a typing error": Mistake("chekc", given={}),
-    "an unknown command": Mistake("watch", given={}),
-    "`help`": Mistake("help", given={}),
-    "a word too many": Mistake("check again", given={}),
+    "a command with a typing error": Mistake("chekc", ""),
+    "an unknown command": Mistake("watch", ""),
+    "`help`": Mistake("help", ""),
+    "a word too many": Mistake("check again", ""),
     "a switch that is neither on nor off": Mistake(
-        "check", given={"BORGBASE_TOKEN": JWT, "BORGBASE_COLLECTOR_TOKENS": "perhaps"}
+        "check", variables={"BORGBASE_COLLECTOR_TOKENS": "perhaps"}
     ),
     "all collectors off": Mistake(
         "--no-collector.repos --no-collector.account --no-collector.ssh_keys --no-collector.tokens"
@@ -127,48 +126,25 @@ FAULTS = {
     "a label that Prometheus reserves": Mistake("backfill --output x --label __name__=x"),
     "a label that the series have already": Mistake("backfill --output x --label repo=x"),
     "a web configuration file that does not exist": Mistake(
-        "serve --demo --web.config.file web.yml", given={}
+        "serve --demo --web.config.file web.yml", ""
     ),
-    "a web configuration file with a tab": Mistake(
-        "serve --demo --web.config.file web.yml",
-        given={},
-        files={"web.yml": "basic_auth_users:\n\tanna: x\n"},
+    "a web configuration file with a tab": web_file("basic_auth_users:\n\tanna: x\n"),
+    "a web configuration file with a typing error": web_file("basic_auth_user: {}\n"),
+    "a password in place of its hash": web_file("basic_auth_users: {anna: secret}\n"),
+    "cipher suites, which this server cannot choose": web_file(
+        "tls_server_config: {cert_file: cert.pem, key_file: cert.key, cipher_suites: [TLS_AES]}\n"
     ),
-    "a web configuration file with a typing error": Mistake(
-        "serve --demo --web.config.file web.yml",
-        given={},
-        files={"web.yml": "basic_auth_user: {}\n"},
+    "a certificate that does not exist": web_file(
+        "tls_server_config: {cert_file: none.pem, key_file: other.key}\n"
     ),
-    "a password in place of its hash": Mistake(
-        "serve --demo --web.config.file web.yml",
-        given={},
-        files={"web.yml": "basic_auth_users: {anna: secret}\n"},
-    ),
-    "cipher suites, which this server cannot choose": Mistake(
-        "serve --demo --web.config.file web.yml",
-        given={},
-        files={
-            "web.yml": "tls_server_config: {cert_file: cert.pem, key_file: cert.key, "
-            "cipher_suites: [TLS_AES_128_GCM_SHA256]}\n"
-        },
-    ),
-    "a certificate that does not exist": Mistake(
-        "serve --demo --web.config.file web.yml",
-        given={},
-        files={"web.yml": "tls_server_config: {cert_file: none.pem, key_file: other.key}\n"},
-    ),
-    "a key of another certificate": Mistake(
-        "serve --demo --web.config.file web.yml",
-        given={},
-        files={"web.yml": "tls_server_config: {cert_file: cert.pem, key_file: other.key}\n"},
+    "a key of another certificate": web_file(
+        "tls_server_config: {cert_file: cert.pem, key_file: other.key}\n"
     ),
 }
 """Each is the only fault."""
 
 WARNINGS = {
-    "a variable with a typing error": Mistake(
-        "check", given={"BORGBASE_TOKEN": JWT, "BORGBASE_POLL_INTERVALL": "5m"}
-    ),
+    "a variable with a typing error": Mistake("check", variables={"BORGBASE_POLL_INTERVALL": "5m"}),
     "an interval that is too short to be polite": Mistake("serve --poll.interval 1m"),
     "values that expire between two polls": Mistake("serve --poll.max-age 10m"),
     "a token and `--demo`": Mistake("--demo"),
@@ -179,25 +155,13 @@ WARNINGS = {
 """Each is the only warning, and the command goes on."""
 
 TOKEN_FILES = {
-    "a token file that does not exist": Mistake("check --token.file borgbase.token", given={}),
-    "a folder in place of a token file": Mistake("check --token.file .", given={}),
-    "a device in place of a token file": Mistake("check --token.file /dev/null", given={}),
-    "an empty token file": Mistake(
-        "check --token.file borgbase.token", given={}, files={"borgbase.token": ""}
-    ),
-    "some other, large file": Mistake(
-        "check --token.file borgbase.token", given={}, files={"borgbase.token": b"x" * 65_537}
-    ),
-    "a token file in UTF-16, as PowerShell writes it": Mistake(
-        "check --token.file borgbase.token",
-        given={},
-        files={"borgbase.token": f"{JWT}".encode("utf-16")},
-    ),
-    "an `.env` file as a token file": Mistake(
-        "check --token.file borgbase.token",
-        given={},
-        files={"borgbase.token": f"BORGBASE_TOKEN={JWT}\n"},
-    ),
+    "a token file that does not exist": Mistake("check --token.file borgbase.token", ""),
+    "a folder in place of a token file": Mistake("check --token.file .", ""),
+    "a device in place of a token file": Mistake("check --token.file /dev/null", ""),
+    "an empty token file": token_file(""),
+    "some other, large file": token_file(b"x" * 65_537),
+    "a token file in UTF-16, as PowerShell writes it": token_file(JWT.encode("utf-16")),
+    "an `.env` file as a token file": token_file(f"BORGBASE_TOKEN={JWT}\n"),
 }
 """Each is the answer of every poll, as a token file may become valid later."""
 
@@ -226,7 +190,8 @@ ANSWERS = answers()
 def load(mistake: Mistake, folder: Path) -> settings.Command:
     for name, content in mistake.files.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return settings.load(mistake.words.split(), mistake.given)
+    variables = {**mistake.variables, "BORGBASE_TOKEN": mistake.token}
+    return settings.load(mistake.words.split(), variables)
 
 
 @pytest.mark.parametrize("did", FAULTS)

@@ -199,7 +199,7 @@ def test_host_names_can_be_limited_against_rebinding(host: str, expected: int) -
 def test_requests_beyond_the_rate_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: moment[0])
-    app = App(Source(), web(WebConfig(rate_limit=RateLimit("10s", 2))))
+    app = App(Source(), web(WebConfig(rate_limit=RateLimit(10, 2))))
     request = Request("GET", "/-/ready")
     assert statuses(app, [request] * 3) == [200, 200, 429]
     moment[0] += 10

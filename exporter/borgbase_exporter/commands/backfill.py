@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import sys
 import tempfile
 import time
@@ -170,9 +169,9 @@ def _write_repos(
     """Write the daily usage of an account's repos, and add it up."""
     newest, unknown = dict[str, float](), {**account.repos}
     waiting.truncate(waiting.seek(0))
-    bar = sys.stderr if sys.stderr.isatty() else io.StringIO()
-    where, steps = f"account {account.name}", 2 * len(unknown)
-    progress = click.progressbar(length=steps, label=printable(where), file=bar)
+    where, steps, hidden = f"account {account.name}", 2 * len(unknown), not sys.stderr.isatty()
+    label = printable(where)
+    progress = click.progressbar(length=steps, label=label, file=sys.stderr, hidden=hidden)
     with _explained(where), progress:
         for repo_id, days in fetched:
             waiting.write(msgspec.json.encode((repo_id, days)) + b"\n")

@@ -33,7 +33,6 @@ from borgbase_exporter.findings import plugins, shape, terminal
 from borgbase_exporter.findings import report as reports
 from borgbase_exporter.findings.problems import ADVICE, Problem
 from borgbase_exporter.findings.report import Extra, Report
-from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.settings import PROGRAM, Check
 from borgbase_exporter.tokens import TokenFolder, TokenSource
 
@@ -89,7 +88,7 @@ def _looked(settings: Check) -> Report:
             bar.update(1)
 
         oneshot.at_once(look_at, looks)
-    statuses = [look.status for look in looks]
+    statuses = [look.poller.status for look in looks]
     extras = {look.account: look.extra for look in looks}
     report = reports.report(statuses, time.time(), known=known, extras=extras)
     if settings.report:
@@ -102,22 +101,17 @@ class Look:
 
     def __init__(self, settings: Check, account: str, source: TokenSource) -> None:
         self.account, self._settings, self._source = account, settings, source
-        self._poller = make_poller(settings, account, source)
+        self.poller = make_poller(settings, account, source)
         exposed = f"{source.origin} can be read by other users"
         advice = "chmod 600 it, or 640 for a group of its own"
         problem = Problem("warning", "token", exposed, advice)
         self.extra = Extra(source.origin, (problem,) if source.exposed else ())
         self.shapes: Mapping[str, Any] = {}
 
-    @property
-    def status(self) -> AccountStatus:
-        """What the poll has found out."""
-        return self._poller.status
-
     def run(self) -> None:
         """Poll the account; a defect becomes a problem of it."""
         try:
-            self._poller.poll()
+            self.poller.poll()
             if self._settings.report:
                 asked = [area for area in AREAS if area.name in self._settings.collectors]
                 self.shapes = {area.name: self._shape(area) for area in asked}
@@ -129,7 +123,7 @@ class Look:
 
     def _shape(self, area: Area) -> dict[str, Any]:
         """Ask once more, and return the shape of the answer."""
-        collector, seconds = self.status.collectors[area.name], self._settings.poll.timeout
+        collector, seconds = self.poller.status.collectors[area.name], self._settings.poll.timeout
         seen: dict[str, Any] = {
             "success": collector.success,
             "fields_that_the_api_lacks": sorted(collector.gaps | collector.missing),

@@ -148,16 +148,10 @@ def _no_password() -> str:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A token bucket: `burst` requests at once, and one more after each interval."""
+    """A token bucket: `burst` requests at once, and one more every so many seconds."""
 
-    interval: str = "0"
-    burst: int = 1
-
-    @property
-    def seconds(self) -> float:
-        """The interval in seconds; 0 means that there is no limit."""
-        terms = re.findall(GO_TERM, self.interval)
-        return sum(float(amount) * GO_UNITS[unit] for amount, unit in terms)
+    seconds: float
+    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +199,13 @@ def read(path: Path) -> WebConfig:
     if faults:
         raise WebConfigError([f"{path}: {fault}" for fault in faults])
     rate = file.get("rate_limit", {})
-    limit = RateLimit(rate.get("interval", "0"), int(rate.get("burst", 1)))
+    terms = re.findall(GO_TERM, rate.get("interval", ""))
+    seconds = sum(float(amount) * GO_UNITS[unit] for amount, unit in terms)
     return WebConfig(
         tls or None,
         {name: hashed.encode() for name, hashed in users.items()},
         file.get("http_server_config", {}).get("headers", {}),
-        limit if limit.seconds else None,
+        RateLimit(seconds, int(rate.get("burst", 1))) if seconds else None,
         path,
     )
 

@@ -212,7 +212,7 @@ class Server:
     def configure(self, tls: TLS | None) -> bool:
         """Serve with other TLS settings from now on; false where that takes a restart."""
         if self.certificates and tls:
-            self.certificates.configure(tls)
+            self.certificates.tls = tls
         return (self.certificates is None) == (tls is None)
 
     def _sweep(self) -> None:

@@ -11,17 +11,13 @@ log = logging.getLogger(__name__)
 
 
 class Certificates:
-    """Gives each handshake a context made from the files that are on disk.
+    """Gives each handshake a context made by `tls` from the files that are on disk.
 
     While files are unfit, or only half written, the last good context stays in use.
     """
 
     def __init__(self, tls: TLS) -> None:
         self.tls, self._stamps, self._context = tls, _stamps(tls), tls.context()
-
-    def configure(self, tls: TLS) -> None:
-        """Use other settings from now on."""
-        self.tls, self._stamps = tls, []
 
     def context(self) -> ssl.SSLContext:
         """Return the context for the next handshake."""
@@ -34,7 +30,7 @@ class Certificates:
         return self._context
 
 
-def _stamps(tls: TLS) -> list[tuple[int, int, int]]:
-    """Return values that change with the files; raise OSError where one cannot be found."""
+def _stamps(tls: TLS) -> list[object]:
+    """Return what changes with settings and files; raise OSError where a file cannot be found."""
     files = [path.stat() for path in tls.files]
-    return [(file.st_mtime_ns, file.st_size, file.st_ino) for file in files]
+    return [tls, *((file.st_mtime_ns, file.st_size, file.st_ino) for file in files)]
