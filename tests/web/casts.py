@@ -6,8 +6,9 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from borgbase_exporter.metrics.exposition import Pages
+from borgbase_exporter.metrics.exposition import Pages, Renderer
 from borgbase_exporter.model import (
+    COLLECTORS,
     AccountStatus,
     CollectorStatus,
     Failure,
@@ -23,11 +24,16 @@ Accounts = dict[str, AccountStatus]
 
 
 class Stage:
-    """The source of a status page, whose accounts a test may exchange."""
+    """The source of what is served, whose accounts a test may exchange."""
 
-    def __init__(self, accounts: Accounts) -> None:
-        self.latest: View[Pages] = View(accounts, {})
-        self.problems: list[str] = []
+    def __init__(
+        self,
+        accounts: Accounts | None = None,
+        problems: Sequence[str] = (),
+        pages: Pages | None = None,
+    ) -> None:
+        self.problems, self._pages, self._revision = problems, pages, 0
+        self.accounts = {"default": status()} if accounts is None else accounts
 
     async def view(self) -> View[Pages]:
         return self.latest
@@ -41,11 +47,11 @@ class Stage:
 
     @accounts.setter
     def accounts(self, accounts: Accounts) -> None:
-        self.latest = View(accounts, {}, self.latest.revision + 1)
+        self._revision += 1
+        self.latest = View(accounts, self._pages or Renderer().render(accounts), self._revision)
 
 
 REFUSED = Failure("auth", "the token is refused: Signature has expired")
-AREAS = ("repos", "account", "ssh_keys", "tokens")
 HOSTILE = {
     "markup": "<img src=x onerror=alert(1)><script>alert(2)</script>",
     "attribute": "\" onmouseover='alert(3)' x=\"",
@@ -61,16 +67,8 @@ HOSTILE = {
 
 
 def repo(name: str, **fields: object) -> Repo:
-    made = Repo(
-        id=f"id-{name[:8]}",
-        name=name,
-        usage=10 * GB,
-        last_modified=NOW - HOUR,
-        quota_enabled=False,
-        format="borg2",
-        region="eu",
-        append_only=True,
-    )
+    made = Repo(f"id-{name[:8]}", name, 10 * GB, quota_enabled=False, last_modified=NOW - HOUR)
+    made = replace(made, format="borg2", region="eu", append_only=True)
     return replace(made, **fields)  # type: ignore[arg-type]  # the tests name real fields
 
 
@@ -82,22 +80,13 @@ FINE = repo("fine", usage=30 * GB, quota=100 * GB, quota_enabled=True, inactivit
 
 
 def well(name: str = "default") -> AccountStatus:
-    """An account with nothing to worry about, polled a minute ago."""
+    """An account without problems, polled a minute ago."""
     repos = RepoList((FINE, repo("quiet", inactivity_limit=2 * DAY)), complete=True)
-    made = status(
-        name,
-        repos=repos,
-        account=replace(ACCOUNT, auto_renew=True, billed_usage=None),
-        tokens=replace(TOKENS, tokens=()),
-        taken=NOW - 60,
-    )
-    return replace(
-        made,
-        token_expires=NOW + 400 * DAY,
-        last_poll=NOW - 60,
-        last_success=NOW - 60,
-        next_poll=NOW + 840,
-    )
+    paid = replace(ACCOUNT, auto_renew=True, billed_usage=None)
+    tokens = replace(TOKENS, tokens=())
+    made = status(name, repos=repos, account=paid, tokens=tokens, taken=NOW - 60)
+    polled = replace(made, last_poll=NOW - 60, last_success=NOW - 60, next_poll=NOW + 840)
+    return replace(polled, token_expires=NOW + 400 * DAY)
 
 
 def with_repos(base: AccountStatus, *repos: Repo, complete: bool = True) -> AccountStatus:
@@ -106,43 +95,31 @@ def with_repos(base: AccountStatus, *repos: Repo, complete: bool = True) -> Acco
 
 
 def ailing(name: str = "default") -> AccountStatus:
-    """Polled well, but with repos that need a look, of each kind."""
+    """An account whose polls succeed, with a repo for each problem that a repo can have."""
     return with_repos(well(name), FINE, UNUSED, LATE, SILENT, FULL)
 
 
 def failing(name: str, since: float | None = 2 * HOUR, failure: Failure = REFUSED) -> AccountStatus:
-    """Failing for that long; without a number, from the start."""
-    base = well(name)
-    taken = None if since is None else NOW - since
-    return replace(
-        base,
-        last_poll=NOW - 30,
-        last_success=taken,
-        next_poll=NOW + 30,
-        collectors={
-            area: CollectorStatus(
-                part=None if taken is None else base.collectors[area].part,
-                taken=taken,
-                failure=failure,
-            )
-            for area in AREAS
-        },
-    )
+    """An account whose polls fail for that many seconds; None: since the start."""
+    base, taken = well(name), None if since is None else NOW - since
+    collectors = {
+        area: CollectorStatus(c.part if since else None, taken, failure=failure)
+        for area, c in base.collectors.items()
+    }
+    polled = replace(base, last_poll=NOW - 30, last_success=taken, next_poll=NOW + 30)
+    return replace(polled, collectors=collectors)
 
 
 def unpolled(name: str = "default") -> AccountStatus:
-    return AccountStatus(name, {area: collector() for area in AREAS})
+    return AccountStatus(name, {area: collector() for area in COLLECTORS})
 
 
 def narrow(name: str = "default") -> AccountStatus:
-    """Polled with a token that may read the repos only."""
+    """An account whose token may read the repos only."""
     base = well(name)
     denied = CollectorStatus(failure=Failure("auth", "not authorised"))
-    return replace(
-        base,
-        token_expires=None,
-        collectors={**base.collectors, "account": denied, "tokens": denied},
-    )
+    collectors = {**base.collectors, "account": denied, "tokens": denied}
+    return replace(base, token_expires=None, collectors=collectors)
 
 
 def cast(*members: AccountStatus) -> Accounts:
@@ -150,47 +127,34 @@ def cast(*members: AccountStatus) -> Accounts:
 
 
 def hostile() -> Accounts:
+    full, evil = {"usage": 97 * GB, "quota": 100 * GB}, HOSTILE["markup"]
     repos = (
-        repo(
-            name,
-            id=f"id{number}",
-            usage=97 * GB,
-            quota=100 * GB,
-            format=name[:40],
-            region=name[:40],
-        )
+        repo(name, id=f"id{number}", format=name[:40], region=name[:40], **full)
         for number, name in enumerate(HOSTILE.values())
     )
-    evil = HOSTILE["markup"]
-    return cast(
-        with_repos(well(evil), *repos),
-        failing(HOSTILE["attribute"], failure=Failure("graphql", evil)),
-    )
+    failed = failing(HOSTILE["attribute"], failure=Failure("graphql", evil))
+    return cast(with_repos(well(evil), *repos), failed)
 
 
 def many(accounts: int, repos: int) -> Accounts:
     """Lots of repos, every tenth of them late."""
-    return cast(
-        *(
-            with_repos(
-                well(f"account-{number:03}"),
-                *(
-                    repo(
-                        f"host-{number:03}-{index:04}",
-                        id=f"{number * repos + index:08x}",
-                        usage=(index * 7919 % 1000 + 1) * GB,
-                        quota=1200 * GB,
-                        quota_enabled=True,
-                        region=string.ascii_lowercase[index % 26],
-                        inactivity_limit=DAY,
-                        last_modified=NOW - (30 * HOUR if index % 10 == 0 else index % 20 * HOUR),
-                    )
-                    for index in range(repos)
-                ),
+    made: Accounts = {}
+    for number in range(accounts):
+        listed = (
+            repo(
+                f"host-{number:03}-{index:04}",
+                id=f"{number * repos + index:08x}",
+                usage=(index * 7919 % 1000 + 1) * GB,
+                quota=1200 * GB,
+                quota_enabled=True,
+                region=string.ascii_lowercase[index % 26],
+                inactivity_limit=DAY,
+                last_modified=NOW - (30 * HOUR if index % 10 == 0 else index % 20 * HOUR),
             )
-            for number in range(accounts)
+            for index in range(repos)
         )
-    )
+        made |= cast(with_repos(well(f"account-{number:03}"), *listed))
+    return made
 
 
 STATES: dict[str, Accounts] = {

@@ -10,19 +10,17 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Page, Pages, Renderer
-from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.polling.board import View
+from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Page
 from borgbase_exporter.settings import Web
 from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import TLS, WebConfig
 from borgbase_exporter.web import server as server_module
 from borgbase_exporter.web.app import App
 from borgbase_exporter.web.server import Server
-from tests.facts import status
+from tests.web.casts import Stage
 from tests.web.conftest import Certificates
 
 PATIENCE = 20.0
@@ -31,29 +29,9 @@ BIG = b"x" * 12_000_000
 HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
 
 
-@dataclass
-class Source:
-    """Where the content comes from: one account, by default."""
-
-    accounts: dict[str, AccountStatus] = field(default_factory=lambda: {"default": status()})
-    problems: list[str] = field(default_factory=list)
-    pages: Pages | None = None
-
-    @property
-    def latest(self) -> View[Pages]:
-        return View(self.accounts, self.pages or Renderer().render(self.accounts))
-
-    async def view(self) -> View[Pages]:
-        return self.latest
-
-    def troubles(self) -> list[str]:
-        return self.problems
-
-
-def big_source() -> Source:
+def big_stage() -> Stage:
     """A source whose pages are as large as those of ten thousand repos."""
-    pages = {f: Page(f, (BIG,), BIG, zlib.compressobj()) for f in (TEXT, OPENMETRICS)}
-    return Source(pages=pages)
+    return Stage(pages={f: Page(f, (BIG,), BIG, zlib.compressobj()) for f in (TEXT, OPENMETRICS)})
 
 
 def web(config: WebConfig | None = None, **fields: Any) -> Web:
@@ -73,7 +51,7 @@ def web(config: WebConfig | None = None, **fields: Any) -> Web:
 class Running:
     """A server that runs in another thread."""
 
-    def __init__(self, source: Source, settings: Web) -> None:
+    def __init__(self, source: Stage, settings: Web) -> None:
         begun: Future[tuple[asyncio.AbstractEventLoop, App, Server]] = Future()
 
         async def main() -> None:
@@ -126,8 +104,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(settings: Web | None = None, source: Source | None = None) -> Iterator[Running]:
-    running = Running(source or Source(), settings or web())
+def serving(settings: Web | None = None, source: Stage | None = None) -> Iterator[Running]:
+    running = Running(source or Stage(), settings or web())
     try:
         yield running
     finally:

@@ -15,7 +15,8 @@ from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.settings.webfile import RateLimit, WebConfig
 from borgbase_exporter.web.app import App, Request, Response
 from tests.facts import status
-from tests.web.serving import Source, web
+from tests.web.casts import Stage
+from tests.web.serving import web
 
 PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
@@ -32,7 +33,7 @@ def get(
 ) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     asked = Request(method, path, query, named)
-    return asyncio.run((app or App(Source(), web())).respond(asked))
+    return asyncio.run((app or App(Stage(), web())).respond(asked))
 
 
 def statuses(app: App, requests: Sequence[Request]) -> list[int]:
@@ -59,7 +60,7 @@ def test_metrics_as_openmetrics_and_compressed_for_prometheus() -> None:
 
 
 def test_metrics_are_those_of_a_view_without_expired_values() -> None:
-    class Expiring(Source):
+    class Expiring(Stage):
         async def view(self) -> Any:
             self.accounts = {}
             return self.latest
@@ -116,14 +117,14 @@ def test_other_methods_are_not_allowed(path: str, method: str) -> None:
 
 
 def test_without_a_status_page_the_root_names_the_metrics_path() -> None:
-    response = get("/", app=App(Source(), web(telemetry_path="/here")))
+    response = get("/", app=App(Stage(), web(telemetry_path="/here")))
     assert response.status == HTTPStatus.NOT_FOUND
     assert response.body == (b"the metrics are at /here\n",)
 
 
 def test_health_reports_the_exporters_own_troubles() -> None:
     assert get("/-/healthy").status == HTTPStatus.OK
-    response = get("/-/healthy", app=App(Source(problems=["stuck", "broken"]), web()))
+    response = get("/-/healthy", app=App(Stage(problems=["stuck", "broken"]), web()))
     assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
     assert response.body == (b"stuck\nbroken\n",)
 
@@ -140,12 +141,12 @@ def test_health_reports_the_exporters_own_troubles() -> None:
 def test_it_is_ready_once_every_account_was_polled(
     accounts: list[AccountStatus], expected: HTTPStatus
 ) -> None:
-    source = Source({account.name: account for account in accounts})
+    source = Stage({account.name: account for account in accounts})
     assert get("/-/ready", app=App(source, web())).status == expected
 
 
 def test_the_report_as_json() -> None:
-    response = get("/status.json", app=App(Source(problems=["stuck"]), web()))
+    response = get("/status.json", app=App(Stage(problems=["stuck"]), web()))
     assert response.content_type == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
     report = json.loads(b"".join(response.body))
@@ -164,13 +165,13 @@ def test_the_report_as_json() -> None:
     ],
 )
 def test_monitors_ask_whether_an_account_is_well(query: str, expected: int) -> None:
-    troubled = Source({"default": replace(status(), token_problem="missing")}, ["stuck"])
+    troubled = Stage({"default": replace(status(), token_problem="missing")}, ["stuck"])
     assert get("/-/well", app=App(troubled, web()), query=query).status == expected
 
 
 def test_probes_need_no_password_where_that_is_configured() -> None:
     config = WebConfig(None, {"anna": b"$2b$04$" + b"." * 53})
-    app = App(Source(), web(config, open_probes=True))
+    app = App(Stage(), web(config, open_probes=True))
     paths = ["/-/healthy", "/-/ready", "/-/well", "/metrics", "/"]
     found = statuses(app, [Request("GET", path) for path in paths])
     assert found == [200, 200, 401, 401, 401]
@@ -191,7 +192,7 @@ def test_probes_need_no_password_where_that_is_configured() -> None:
     ],
 )
 def test_host_names_can_be_limited_against_rebinding(host: str, expected: int) -> None:
-    app = App(Source(), web(allowed_hosts=("exporter.example.org",)))
+    app = App(Stage(), web(allowed_hosts=("exporter.example.org",)))
     assert get("/metrics", app=app, host=host).status == expected
     assert get("/metrics", host=host).status == HTTPStatus.OK
 
@@ -199,7 +200,7 @@ def test_host_names_can_be_limited_against_rebinding(host: str, expected: int) -
 def test_requests_beyond_the_rate_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: moment[0])
-    app = App(Source(), web(WebConfig(rate_limit=RateLimit(10, 2))))
+    app = App(Stage(), web(WebConfig(rate_limit=RateLimit(10, 2))))
     request = Request("GET", "/-/ready")
     assert statuses(app, [request] * 3) == [200, 200, 429]
     moment[0] += 10

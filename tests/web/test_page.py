@@ -35,19 +35,15 @@ from tests.web.casts import (
 )
 
 
-def page_settings(*flags: str) -> settings.Serve:
-    loaded = settings.load(flags, {"BORGBASE_TOKEN": "x.y.z"})
-    assert isinstance(loaded, settings.Serve)
-    return loaded
-
-
 class Rig(Stage):
     """A status page whose accounts and clocks a test decides."""
 
     def __init__(self, accounts: Accounts, *flags: str) -> None:
         super().__init__(accounts)
         self.now = 0.0
-        self.page = StatusPage(self, page_settings(*flags), clock=lambda: NOW + self.now)
+        given = settings.load(flags, {"BORGBASE_TOKEN": "x.y.z"})
+        assert isinstance(given, settings.Serve)
+        self.page = StatusPage(self, given, clock=lambda: NOW + self.now)
         self.page.kept.monotonic = lambda: self.now
 
     def get(self) -> Rendered:
@@ -79,7 +75,9 @@ class Outline(html.parser.HTMLParser):
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_makes_a_whole_page(state: str) -> None:
-    outline = Outline(Rig(STATES[state]).text)
+    rig = Rig(STATES[state])
+    outline = Outline(rig.text)
+    assert gzip.decompress(b"".join(rig.get().gzipped)).decode() == rig.text
     assert [tag for tag, _ in outline.elements].count("h1") == 1
     assert len(outline.tags("table")) == len(outline.tags("style")) == 1
     assert len(outline.tags("script")) == 1
@@ -148,16 +146,19 @@ def test_simulated_data_has_a_banner() -> None:
     assert "Simulated" not in Rig(STATES["ailing"]).text
 
 
-def test_no_accounts_and_where_to_get_them() -> None:
-    assert "configuration.md#tokens" in Rig({}).text
-
-
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("no-repos", "There are no repos."), ("unpolled", "No repos are known."), ("well", "")],
+    [
+        ("nobody", "No repos are known."),
+        ("no-repos", "There are no repos."),
+        ("unpolled", "No repos are known."),
+        ("well", ""),
+    ],
 )
 def test_why_there_are_no_repos(state: str, words: str) -> None:
-    found = re.search(r'<p id="nothing"( hidden)?>(.*?)</p>', Rig(STATES[state]).text)
+    text = Rig(STATES[state]).text
+    assert ("configuration.md#tokens" in text) is (state == "nobody")
+    found = re.search(r'<p id="nothing"( hidden)?>(.*?)</p>', text)
     assert found
     assert (bool(found[1]), found[2]) == (not words, words)
 
@@ -192,11 +193,6 @@ def test_the_same_words_as_check() -> None:
         assert fact.text in words
 
 
-def test_it_is_compressed_too() -> None:
-    made = Rig(STATES["troubled"]).get()
-    assert gzip.decompress(b"".join(made.gzipped)) == b"".join(made.plain)
-
-
 def test_a_page_is_kept_until_a_poll_or_time_changes_it() -> None:
     rig = Rig(STATES["well"])
     first = rig.get()
@@ -220,41 +216,25 @@ def test_however_much_changes_a_page_is_kept_ten_times_as_long_as_it_took() -> N
     assert rig.get() is not made
 
 
-def test_a_page_is_fresh_from_when_it_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(STATES["well"])
-    real = report
+def test_many_at_once_share_a_page_made_in_a_thread_and_fresh_from_when_it_was_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(many(2, 50))
+    threads: list[str] = []
 
     def slow(*args: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread().name)
         rig.now += 3 * FRESH
-        return real(*args, **named)
-
-    async def two() -> tuple[Rendered, Rendered]:
-        return await asyncio.gather(rig.page.kept.current(), rig.page.kept.current())
-
-    monkeypatch.setattr(under_test, "report", slow)
-    first, second = asyncio.run(two())
-    assert first is second
-    assert (rig.page.kept.made, rig.now) == (3 * FRESH, 3 * FRESH)
-
-
-def test_many_at_once_share_one_page_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(many(2, 50))
-    made: list[str] = []
-    real = report
-
-    def counted(*args: Any, **named: Any) -> Any:
-        made.append(threading.current_thread().name)
-        return real(*args, **named)
-
-    monkeypatch.setattr(under_test, "report", counted)
+        return report(*args, **named)
 
     async def crowd() -> set[int]:
-        return {
-            id(page) for page in await asyncio.gather(*(rig.page.kept.current() for _ in range(50)))
-        }
+        pages = await asyncio.gather(*(rig.page.kept.current() for _ in range(50)))
+        return {id(page) for page in pages}
 
+    monkeypatch.setattr(under_test, "report", slow)
     assert len(asyncio.run(crowd())) == 1
-    assert made == ["status page"]
+    assert threads == ["status page"]
+    assert (rig.page.kept.made, rig.now) == (3 * FRESH, 3 * FRESH)
 
 
 def test_a_failed_rendering_is_raised_and_tried_again() -> None:
@@ -272,8 +252,7 @@ def test_a_failed_rendering_is_raised_and_tried_again() -> None:
 def polled_at(moment: float, **usages: float | None) -> Accounts:
     repos = tuple(repo(name, usage=usage) for name, usage in usages.items())
     part = collector(RepoList(repos, complete=True), moment)
-    base = well("a")
-    return {"a": replace(base, collectors={**base.collectors, "repos": part})}
+    return cast(replace(well("a"), collectors={"repos": part}))
 
 
 def test_a_curve_shows_what_the_process_has_seen() -> None:
@@ -304,9 +283,8 @@ def test_a_curve_is_bounded_and_keeps_its_ends() -> None:
 
 def test_an_account_without_the_repo_list_has_no_curves() -> None:
     base = well("a")
-    only = {"a": replace(base, collectors={"tokens": base.collectors["tokens"]})}
-    rig = Rig(only)
-    assert "No repos are known." in rig.text
+    only = replace(base, collectors={"tokens": base.collectors["tokens"]})
+    assert "No repos are known." in Rig(cast(only)).text
 
 
 def test_the_page_draws_the_curves() -> None:

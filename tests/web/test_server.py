@@ -16,12 +16,12 @@ import pytest
 from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import WebConfig
 from borgbase_exporter.web import server as server_module
+from tests.web.casts import Stage
 from tests.web.serving import (
     BIG,
     HALF_A_REQUEST,
     Running,
-    Source,
-    big_source,
+    big_stage,
     dropped,
     serving,
     web,
@@ -54,7 +54,7 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture
 def big() -> Iterator[Running]:
-    with serving(source=big_source()) as running:
+    with serving(source=big_stage()) as running:
         yield running
 
 
@@ -127,7 +127,7 @@ def test_nothing_that_clients_send_is_logged(
 
 
 def test_a_defect_is_an_answer_and_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Source):
+    class Broken(Stage):
         def troubles(self) -> list[str]:
             raise ZeroDivisionError
 
@@ -193,7 +193,7 @@ def stalled_reader(server: Running) -> socket.socket:
 
 def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "ANSWER_SECONDS", 0.05)
-    with serving(source=big_source()) as server, stalled_reader(server) as connection:
+    with serving(source=big_stage()) as server, stalled_reader(server) as connection:
         assert hung_up(connection, count=1)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import re
 import ssl
 import threading
@@ -12,11 +13,11 @@ import pytest
 from borgbase_exporter.settings.webfile import WebConfig
 from borgbase_exporter.web import server as server_module
 from tests.web.conftest import Certificates
-from tests.web.serving import PATIENCE, Running, big_source, dropped, serving, tls, web
+from tests.web.serving import PATIENCE, Running, big_stage, dropped, serving, tls, web
 
 REFUSED = (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)
-LIMIT = 32 * 1024
-"""Bytes that a silent connection may cost."""
+HELLO = b"\x16\x03\x01\x02\x00"
+"""The beginning of a handshake."""
 
 
 def secured(certificates: Certificates, **fields: object) -> WebConfig:
@@ -41,71 +42,53 @@ def handshake(
         return response.read(), certificate
 
 
-def client_certificate(certificates: Certificates, folder: Path, name: str) -> Path:
-    path = folder / f"{name}.pem"
+def client_certificate(certificates: Certificates, name: str) -> Path:
+    path = certificates.folder / f"{name}.pem"
     certificates.authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(path)
     return path
 
 
 def test_tls(certificates: Certificates) -> None:
-    with serving(web(secured(certificates)), big_source()) as server:
+    with serving(web(secured(certificates)), big_stage()) as server:
         body, _ = handshake(server, certificates)
         assert body.count(b"x") > 12_000_000 - 1
         assert server.exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")[:1] != b"H"
 
 
-def test_new_certificates_are_served_without_a_restart(certificates: Certificates) -> None:
+def test_new_certificates_are_served_without_a_restart_unless_they_are_unfit(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
     with serving(web(secured(certificates))) as server:
         _, first = handshake(server, certificates)
         certificates.issue()
         _, second = handshake(server, certificates)
         assert second != first
-        assert handshake(server, certificates)[1] == second
-
-
-def test_unfit_certificates_leave_the_last_good_ones(
-    certificates: Certificates, caplog: pytest.LogCaptureFixture
-) -> None:
-    with serving(web(secured(certificates))) as server:
-        _, first = handshake(server, certificates)
         certificates.cert_file.write_text("half written")
         for _ in range(3):
-            assert handshake(server, certificates)[1] == first
+            assert handshake(server, certificates)[1] == second
         assert caplog.text.count("cannot be used") == 1
         certificates.issue()
-        assert handshake(server, certificates)[1] != first
+        assert handshake(server, certificates)[1] not in {first, second}
 
 
-def test_client_certificates(certificates: Certificates, tmp_path: Path) -> None:
-    required = secured(
-        certificates,
-        client_ca_file=str(certificates.ca_file),
-        client_auth_type="RequireAndVerifyClientCert",
-    )
-    with serving(web(required)) as server:
-        handshake(server, certificates, client=client_certificate(certificates, tmp_path, "any"))
-        with pytest.raises(REFUSED):
-            handshake(server, certificates)
-
-
-@pytest.mark.parametrize("kind", ["RequireAndVerifyClientCert", "VerifyClientCertIfGiven"])
-def test_the_names_of_client_certificates(
-    certificates: Certificates, tmp_path: Path, kind: str
+@pytest.mark.parametrize(
+    ("kind", "names", "admitted"),
+    [
+        ("RequireAndVerifyClientCert", (), {"prometheus.example.org", "other.example.org"}),
+        ("RequireAndVerifyClientCert", ("prometheus.example.org",), {"prometheus.example.org"}),
+        ("VerifyClientCertIfGiven", ("prometheus.example.org",), {"prometheus.example.org"}),
+    ],
+)
+def test_client_certificates(
+    certificates: Certificates, kind: str, names: tuple[str, ...], admitted: set[str]
 ) -> None:
-    named = secured(
-        certificates,
-        client_ca_file=str(certificates.ca_file),
-        client_auth_type=kind,
-        client_allowed_sans=("prometheus.example.org",),
-    )
-    good, other = (
-        client_certificate(certificates, tmp_path, name)
-        for name in ("prometheus.example.org", "other.example.org")
-    )
-    with serving(web(named)) as server:
-        handshake(server, certificates, client=good)
-        for client in (other, None):
-            with pytest.raises(REFUSED):
+    authority = {"client_ca_file": str(certificates.ca_file), "client_auth_type": kind}
+    config = secured(certificates, client_allowed_sans=names, **authority)
+    with serving(web(config)) as server:
+        for name in ("prometheus.example.org", "other.example.org", None):
+            client = client_certificate(certificates, name) if name else None
+            expected = contextlib.nullcontext() if name in admitted else pytest.raises(REFUSED)
+            with expected:
                 handshake(server, certificates, client=client)
 
 
@@ -126,26 +109,21 @@ def resident() -> int:
     return int(found[1]) * 1024
 
 
-def test_silent_connections_cost_little(certificates: Certificates) -> None:
+@pytest.mark.parametrize(("sent", "limit"), [(b"", 32 * 1024), (HELLO, math.inf)])
+def test_500_stalled_handshakes_cost_little_and_hinder_nobody(
+    certificates: Certificates, sent: bytes, limit: float
+) -> None:
     with serving(web(secured(certificates))) as server, contextlib.ExitStack() as stack:
         handshake(server, certificates)
-        before = resident()
+        before, threads = resident(), threading.active_count()
         for _ in range(500):
-            stack.enter_context(server.connected())
+            stack.enter_context(server.connected()).sendall(sent)
         handshake(server, certificates)  # which is accepted after all of them
-        assert resident() - before < 500 * LIMIT
-
-
-def test_500_stalled_handshakes_hinder_nobody(certificates: Certificates) -> None:
-    with serving(web(secured(certificates))) as server, contextlib.ExitStack() as stack:
-        threads = threading.active_count()
-        for _ in range(500):
-            stack.enter_context(server.connected()).sendall(b"\x16\x03\x01\x02\x00")
-        handshake(server, certificates)
         assert threading.active_count() == threads
+        assert resident() - before < 500 * limit
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00"])
+@pytest.mark.parametrize("sent", [b"", HELLO])
 def test_a_stalled_handshake_is_dropped(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
@@ -160,6 +138,6 @@ def test_handshakes_count_as_connections(
 ) -> None:
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
     with serving(web(secured(certificates))) as server, contextlib.ExitStack() as stack:
-        for sent in (b"", b"\x16\x03\x01\x02\x00"):
+        for sent in (b"", HELLO):
             stack.enter_context(server.connected()).sendall(sent)
         assert dropped(stack.enter_context(server.connected()))
