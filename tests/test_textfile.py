@@ -18,32 +18,15 @@ from borgbase_exporter.commands import textfile
 from borgbase_exporter.commands.oneshot import CommandError
 from borgbase_exporter.commands.textfile import MARK, read, resumed, write
 from borgbase_exporter.errors import REASONS
-from borgbase_exporter.model import (
-    Account,
-    AccountStatus,
-    APIToken,
-    APITokenList,
-    CollectorStatus,
-    Failure,
-    Part,
-    Plan,
-    Repo,
-    RepoList,
-    SSHKey,
-    SSHKeyList,
-)
+from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure, Part, Repo, RepoList
 from tests.canary import CANARY
+from tests.facts import ACCOUNT, NOW, SSH_KEYS, TOKENS
 from tests.lab.wire import Lab, Wire
 
-NOW = 1_750_000_000.5
 HOUR = 3600.0
 API = "https://api.example/graphql"
-PARTS: dict[str, Part] = {
-    "repos": RepoList((Repo("a1", 'Zoë "📱"\\\n', usage=5e9, append_only=False),), complete=True),
-    "account": Account(Plan("Small", max=1e12), subscription_end=NOW),
-    "ssh_keys": SSHKeyList((SSHKey("1", "key", added=12.0),), length=2),
-    "tokens": APITokenList((APIToken("7", "ci", "read_only", expires=NOW),), complete=True),
-}
+ODD = RepoList((Repo("a1", 'Zoë "📱"\\\n', usage=5e9, append_only=False),), complete=True)
+PARTS: dict[str, Part] = {"repos": ODD, "account": ACCOUNT, "ssh_keys": SSH_KEYS, "tokens": TOKENS}
 ZERO = dict.fromkeys(REASONS, 0)
 FRESH = AccountStatus("home", {name: CollectorStatus(failures=ZERO) for name in PARTS})
 """As in a new process."""
@@ -137,34 +120,28 @@ def test_collectors_that_are_off_now_are_dropped_and_new_ones_added(file: Path) 
     assert resumed(fewer, read(file, API)["home"], NOW).collectors == fewer.collectors
 
 
+DAMAGED = "{}: is damaged; the values of the last run are lost"
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("content", "logged"),
     [
-        b'{"version":"0"',
-        b'{"version":"\xff\xfe"}',
-        b'{"version":"\\ud800"}',
-        b"[" * 100_000,
-        b'{"version":' + b"[" * 100_000,
-        b'{"version":"0","api":"x","accounts":{"home":{"polls":"many"}}}',
+        (b"", []),
+        (MARK + b'{"version":"0","api":"%s","accounts":{}}' % API.encode(), []),
+        (MARK + b'{"version":"0"', [DAMAGED]),
+        (MARK + b'{"version":"\xff\xfe"}', [DAMAGED]),
+        (MARK + b'{"version":"\\ud800"}', [DAMAGED]),
+        (MARK + b"[" * 100_000, [DAMAGED]),
+        (MARK + b'{"version":' + b"[" * 100_000, [DAMAGED]),
+        (MARK + b'{"version":"0","api":"x","accounts":{"home":{"polls":"many"}}}', [DAMAGED]),
     ],
 )
-def test_a_damaged_memory_is_reported(
-    file: Path, caplog: pytest.LogCaptureFixture, line: bytes
-) -> None:
-    file.write_bytes(MARK + line)
-    assert read(file, API) == {}
-    assert caplog.messages == [f"{file}: is damaged; the values of the last run are lost"]
-
-
-@pytest.mark.parametrize(
-    "content", [b"", MARK + b'{"version":"0","api":"%s","accounts":{}}' % API.encode()]
-)
-def test_an_empty_file_and_one_of_another_version_hold_no_memory(
-    file: Path, caplog: pytest.LogCaptureFixture, content: bytes
+def test_only_a_whole_memory_of_this_version_is_used(
+    file: Path, caplog: pytest.LogCaptureFixture, content: bytes, logged: list[str]
 ) -> None:
     file.write_bytes(content)
     assert read(file, API) == {}
-    assert caplog.messages == []
+    assert caplog.messages == [message.format(file) for message in logged]
 
 
 def test_the_memory_of_another_api_is_not_used(file: Path) -> None:
@@ -210,19 +187,6 @@ def test_files_of_others_are_not_replaced(file: Path, content: bytes | None, pro
     with pytest.raises(CommandError) as caught:
         read(file, API)
     assert str(caught.value) == f"{file}: {problem}"
-
-
-def test_an_interruption_leaves_the_old_file_and_nothing_else(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(file, polled())
-    before = file.read_bytes()
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        put(file, FRESH)
-
-    assert file.read_bytes() == before
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -21,7 +21,7 @@ from tests.clock import START, Clock
 from tests.end_to_end import processes
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
-from tests.lab.wire import Lab, Wire
+from tests.lab.wire import Lab, Request, Wire
 
 REPO = "borgbase_repo_usage_bytes"
 ACCOUNT = "borgbase_account_usage_bytes"
@@ -39,21 +39,23 @@ class Backfill:
         self.waited: list[float] = []
         self.wait: Callable[[float], None] = self.waited.append
         self.printed = self.problems = ""
+        self.requests: Sequence[Request] = ()
         self.now = NOON
         self._tokens = folder / "tokens"
         self._tokens.mkdir()
         self._capsys = capsys
-        self.token("default", CANARY)
+        self.token_file().write_text(CANARY)
 
-    def token(self, account: str, token: str) -> None:
-        (self._tokens / account).write_text(token)
+    def token_file(self, account: str = "default") -> Path:
+        return self._tokens / account
 
-    def forget(self, account: str) -> None:
-        (self._tokens / account).unlink()
-
-    def __call__(self, url: str, *flags: str) -> int:
+    def __call__(self, api: str | Canned, *flags: str) -> int:
+        if isinstance(api, Canned):
+            with Lab(api) as lab:
+                self.requests = lab.requests
+                return self(lab.url, *flags)
         self.waited.clear()
-        words = ["backfill", "--api.url", url, "--token.dir", str(self._tokens)]
+        words = ["backfill", "--api.url", api, "--token.dir", str(self._tokens)]
         words += ["--output", str(self.output), *flags]
         given = settings.load(words, {})
         assert isinstance(given, settings.Backfill)
@@ -93,7 +95,7 @@ def many(count: int, days: int = 2) -> Usage:
 
 def test_the_samples_are_what_the_account_used(command: Backfill) -> None:
     account = SimulatedAccount(clock=Clock(), repos=5)
-    command.token("default", account.token)
+    command.token_file().write_text(account.token)
     command.now = START
     with GraphQLApi([account]) as api:
         assert command(api.url, "--since", "4d") == 0
@@ -116,29 +118,25 @@ def test_the_samples_are_what_the_account_used(command: Backfill) -> None:
         assert samples[metric, "default"].keys() == long_there.keys()
 
 
+@pytest.mark.parametrize(
+    ("flags", "labels"),
+    [
+        ((), 'job="borgbase",instance="localhost:10133"'),
+        (("--label", "instance=", "--label", 'pod=a"b', "--label=job=x"), 'job="x",pod="a\\"b"'),
+    ],
+)
 def test_series_have_the_labels_of_the_shipped_scrape_unless_others_are_given(
-    command: Backfill,
+    command: Backfill, flags: Sequence[str], labels: str
 ) -> None:
-    with Lab(Canned(many(1))) as lab:
-        assert command(lab.url) == 0
-        plain = command.output.read_text().splitlines()
-        assert command(lab.url, "--label", "instance=", "--label", 'pod=a"b', "--label=job=x") == 0
-        other = command.output.read_text().splitlines()
-
-    assert plain[2].startswith(
-        'borgbase_repo_usage_bytes{account="default",repo_id="r0000",repo="host-r0000",'
-        'job="borgbase",instance="localhost:10133"} 1000000000 '
-    )
-    assert other[2].startswith(
-        'borgbase_repo_usage_bytes{account="default",repo_id="r0000",repo="host-r0000",'
-        'job="x",pod="a\\"b"} 1000000000 '
-    )
+    assert command(Canned(many(1)), *flags) == 0
+    own = 'account="default",repo_id="r0000",repo="host-r0000"'
+    first = command.output.read_text().splitlines()[2]
+    assert first.startswith(f"{REPO}{{{own},{labels}}} 1000000000 ")
 
 
 def test_metrics_are_written_one_after_the_other_and_series_too(command: Backfill) -> None:
-    command.token("second", CANARY)
-    with Lab(Canned(many(3))) as lab:
-        assert command(lab.url) == 0
+    command.token_file("second").write_text(CANARY)
+    assert command(Canned(many(3))) == 0
 
     lines = command.output.read_text().splitlines()
     series = [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines if line[0] != "#"]
@@ -152,13 +150,12 @@ def test_metrics_are_written_one_after_the_other_and_series_too(command: Backfil
 
 def test_queries_are_few_and_far_between(command: Backfill) -> None:
     canned = Canned(many(2 * BATCH + 1))
-    with Lab(canned) as lab:
-        assert command(lab.url) == 0
+    assert command(canned) == 0
 
     assert [len(ids) for ids in canned.asked] == [BATCH, BATCH, 1]
     assert command.waited == [1, 1]
-    assert len(lab.requests) == 5
-    assert not [request for request in lab.requests if "mutation" in request.query]
+    assert len(command.requests) == 5
+    assert not [request for request in command.requests if "mutation" in request.query]
 
 
 def test_a_query_that_fails_is_tried_again_with_fewer_repos(command: Backfill) -> None:
@@ -169,8 +166,7 @@ def test_a_query_that_fails_is_tried_again_with_fewer_repos(command: Backfill) -
         return True
 
     canned = Canned(many(40), fault=fault)
-    with Lab(canned) as lab:
-        assert command(lab.url, "--since=4h") == 0
+    assert command(canned, "--since=4h") == 0
 
     # After a success, one more at a time; the last ones are too few to fail.
     assert [len(ids) for ids in canned.asked] == [40, 25, 12, 13, 14, 7, 8]
@@ -186,8 +182,7 @@ def test_a_token_that_is_revoked_halfway_ends_the_run_at_once(command: Backfill)
         return True
 
     canned = Canned(many(BATCH + 10), fault=fault)
-    with Lab(canned) as lab:
-        assert command(lab.url) == 1
+    assert command(canned) == 1
 
     assert command.problems.startswith(
         "borgbase-exporter: account default: the API refuses the token (HTTP 401): check that"
@@ -203,8 +198,7 @@ def test_an_interrupted_run_leaves_the_old_file_and_no_draft(
     command.output.write_text("what was there before")
     before = signal.getsignal(signal.SIGTERM)
     command.wait = lambda _seconds: os.kill(os.getpid(), number)
-    with Lab(Canned(many(BATCH + 1))) as lab:
-        assert command(lab.url) == 130
+    assert command(Canned(many(BATCH + 1))) == 130
 
     assert command.problems == "borgbase-exporter: interrupted; nothing was written\n"
     assert command.output.read_text() == "what was there before"
@@ -214,8 +208,7 @@ def test_an_interrupted_run_leaves_the_old_file_and_no_draft(
 
 @pytest.mark.parametrize("unit", [1, 1000, 1024, MB, 2**20])
 def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
-    with Lab(Canned({"a": [5000], "b": [7]}, unit)) as lab:
-        assert command(lab.url) == 0
+    assert command(Canned({"a": [5000], "b": [7]}, unit)) == 0
 
     names = {1: "bytes", 1000: "kB", 1024: "KiB", MB: "MB", 2**20: "MiB"}
     told = f"Account default: the daily values are in {names[unit]}, which fits 1 of 1 repos"
@@ -225,26 +218,21 @@ def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
 
 
 def test_a_unit_that_fits_nothing_is_refused_unless_given(command: Backfill) -> None:
-    with Lab(Canned({"a": [5000], "b": [6000]}, unit=12)) as lab:
-        assert command(lab.url) == 1
-        assert "by the current usage, the best fits 0 of 2 repos; give it with" in (
-            command.problems
-        )
-        assert command(lab.url, "--unit", "12") == 0
-
+    canned = Canned({"a": [5000], "b": [6000]}, unit=12)
+    assert command(canned) == 1
+    assert "the best fits 0 of 2 repos; give it with" in command.problems
+    assert command(canned, "--unit", "12") == 0
     assert set(command.samples[REPO, "default", "host-a"].values()) == {60_000}
 
 
 def test_nothing_but_zeros_needs_no_unit(command: Backfill) -> None:
-    with Lab(Canned({"a": [0, 0], "b": []})) as lab:
-        assert command(lab.url) == 0
+    assert command(Canned({"a": [0, 0], "b": []})) == 0
 
     assert set(command.samples[REPO, "default", "host-a"].values()) == {0}
 
 
 def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> None:
-    with Lab(Canned({"a": range(1000, 1005), "b": None})) as lab:
-        assert command(lab.url) == 1
+    assert command(Canned({"a": range(1000, 1005), "b": None})) == 1
 
     assert command.problems == (
         'borgbase-exporter: account default: without repo host-b: the API gives no "u1": '
@@ -258,8 +246,7 @@ def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> N
 
 
 def test_without_the_billed_usage_the_rest_is_written(command: Backfill) -> None:
-    with Lab(Canned(many(1), billed=None)) as lab:
-        assert command(lab.url) == 1
+    assert command(Canned(many(1), billed=None)) == 1
 
     assert command.problems.startswith("borgbase-exporter: account default: without the billed")
     assert {name for name, *_ in command.samples} == {REPO, ACCOUNT}
@@ -267,8 +254,7 @@ def test_without_the_billed_usage_the_rest_is_written(command: Backfill) -> None
 
 def test_some_repos_by_name_or_id(command: Backfill) -> None:
     canned = Canned(many(5))
-    with Lab(canned) as lab:
-        assert command(lab.url, "--repo", "r0001", "--repo", "host-r0003") == 0
+    assert command(canned, "--repo", "r0001", "--repo", "host-r0003") == 0
 
     assert canned.asked == [["r0001", "r0003"]]
     # Some are not all: there is no telling what the account used.
@@ -285,10 +271,7 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
         (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y�[1m"),
         (["--repo", "x" * 70], "--repo: there is no word of 70 characters"),
         (["--since=2h"], "--since: is not before --until, so there is nothing to write"),
-        (
-            ["--until=2h59m"],
-            "--until: must be 3h ago or more, for Prometheus' own newest samples",
-        ),
+        (["--until=2h59m"], "--until: must be 3h ago or more, for Prometheus' own newest samples"),
         (
             ["--since=2024-09-01", "--until=2024-09-02"],
             "there is nothing to write: no daily values in that time",
@@ -298,41 +281,37 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
 def test_impossible_wishes_are_reported_and_nothing_is_written(
     command: Backfill, flags: list[str], problem: str
 ) -> None:
-    with Lab(Canned(many(1), billed=())) as lab:
-        assert command(lab.url, *flags) == 1
+    assert command(Canned(many(1), billed=()), *flags) == 1
 
     assert command.problems == f"borgbase-exporter: {problem}\n"
     assert not command.output.exists()
 
 
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("", "is not a file"),
+        ("none/history.om", "cannot be written: No such file or directory"),
+    ],
+)
 def test_an_impossible_output_is_reported_before_any_query(
-    command: Backfill, tmp_path: Path
+    command: Backfill, tmp_path: Path, output: str, why: str
 ) -> None:
-    with Lab(Canned(many(1))) as lab:
-        command.output = tmp_path
-        assert command(lab.url) == 1
-        assert command.problems == f"borgbase-exporter: {tmp_path}: is not a file\n"
-        command.output = tmp_path / "none" / "history.om"
-        assert command(lab.url) == 1
-        assert command.problems == (
-            f"borgbase-exporter: {command.output}: cannot be written: No such file or directory\n"
-        )
-
-    assert lab.requests == []
+    command.output = tmp_path / output
+    assert command(Canned(many(1))) == 1
+    assert command.problems == f"borgbase-exporter: {command.output}: {why}\n"
+    assert command.requests == []
 
 
 def test_without_a_token_file_there_is_nothing_to_ask_for(command: Backfill) -> None:
-    command.forget("default")
-
+    command.token_file().unlink()
     assert command("https://api.invalid/graphql") == 1
-    assert command.problems == (
-        "borgbase-exporter: no token files, so there is nothing to ask for\n"
-    )
+    assert command.problems == "borgbase-exporter: no token files, so there is nothing to ask for\n"
 
 
 def test_a_token_without_permission_is_reported_at_once(command: Backfill) -> None:
     account = SimulatedAccount(clock=Clock(), repos=2)
-    command.token("default", account.add_token("narrow", "CO"))
+    command.token_file().write_text(account.add_token("narrow", "CO"))
     with GraphQLApi([account]) as api:
         assert command(api.url) == 1
 

@@ -29,14 +29,8 @@ from tests.graphql import SimulatedAccount
 from tests.lab.scripts import hold
 from tests.lab.wire import Lab
 
-TROUBLED = {
-    "plan",
-    "subscription",
-    "API token terraform",
-    "repo postgres-prod",
-    "repo gitea",
-    "repo new-server",
-}
+TROUBLED = {"plan", "subscription", "API token terraform"}
+TROUBLED |= {"repo postgres-prod", "repo gitea", "repo new-server"}
 """Where the simulated account has troubles, as far as one look can tell."""
 FORMATS = ("text", "json", "nagios", "checkmk")
 Checked = Callable[..., tuple[int, str, str]]
@@ -51,13 +45,6 @@ def check(capsys: pytest.CaptureFixture[str]) -> Checked:
         return status, *capsys.readouterr()
 
     return run
-
-
-def token_folder(folder: Path, **accounts: SimulatedAccount) -> None:
-    for name, account in accounts.items():
-        path = folder / name
-        path.write_text(account.token)
-        path.chmod(0o600)
 
 
 # ---- Looking
@@ -97,15 +84,21 @@ def test_the_demo_as_a_plugin(check: Checked, form: str) -> None:
     assert "postgres-prod" in out
 
 
-def test_all_is_well_with_an_account_without_troubles(check: Checked, tmp_path: Path) -> None:
-    account = SimulatedAccount(troubles=())
-    token_folder(tmp_path, token=account)
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_all_is_well_unless_others_may_read_the_token(
+    check: Checked, tmp_path: Path, form: str, mode: int
+) -> None:
+    account, file = SimulatedAccount(troubles=()), tmp_path / "token"
+    file.write_text(account.token)
+    file.chmod(mode)
     with SimulatedApi([account]) as api:
-        for form in FORMATS:
-            given = ("--api.url", api.url, "--token.file", str(tmp_path / "token"))
-            status, out, err = check(*given, "--format", form)
-            assert (status, err) == (0, "")
-            assert account.token not in out
+        given = ("--api.url", api.url, "--token.file", str(file), "--format", form)
+        status, out, err = check(*given)
+    exposed = mode == 0o644
+    assert (status, err) == (exposed, "")
+    assert ("can be read by other users" in out) is exposed
+    assert account.token not in out
 
 
 def test_one_account_in_trouble_decides_the_exit_status(check: Checked, tmp_path: Path) -> None:
@@ -113,7 +106,9 @@ def test_one_account_in_trouble_decides_the_exit_status(check: Checked, tmp_path
         "sound": SimulatedAccount(seed=1, troubles=()),
         "silent": SimulatedAccount(seed=2, troubles={Trouble.SILENT}),
     }
-    token_folder(tmp_path, **accounts)
+    for name, account in accounts.items():
+        (tmp_path / name).write_text(account.token)
+        (tmp_path / name).chmod(0o600)
     with SimulatedApi(list(accounts.values())) as api:
         status, out, _ = check("--json", "--api.url", api.url, "--token.dir", str(tmp_path))
     assert status == 1
@@ -142,43 +137,10 @@ def test_a_create_only_token_and_what_it_may_not_ask(check: Checked) -> None:
     assert [problem["where"] for problem in found["problems"]] == ["account, tokens"]
 
 
-@pytest.mark.parametrize(("mode", "count"), [(0o600, 0), (0o644, 1)])
-def test_a_token_file_that_others_may_read(
-    check: Checked, tmp_path: Path, mode: int, count: int
-) -> None:
-    account = SimulatedAccount(troubles=())
-    token_folder(tmp_path, token=account)
-    (tmp_path / "token").chmod(mode)
-    with SimulatedApi([account]) as api:
-        path = str(tmp_path / "token")
-        status, out, _ = check("--api.url", api.url, "--token.file", path)
-    assert (status, out.count("can be read by other users → chmod 600 it")) == (count, count)
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "said"),
-    [
-        (Path.exists, 0, ""),
-        (lambda folder: (folder / "home").unlink(), 3, "{} has no token files"),
-    ],
-    ids=["well", "empty"],
-)
-def test_a_token_folder(
-    check: Checked,
-    tmp_path: Path,
-    change: Callable[[Path], object],
-    status: int,
-    said: str,
-) -> None:
-    account = SimulatedAccount(troubles=())
-    token_folder(tmp_path, home=account)
-    tmp_path.chmod(0o700)
-    change(tmp_path)
-    with SimulatedApi([account]) as api:
-        found = check("--json", "--api.url", api.url, "--token.dir", str(tmp_path))
-    problems = json.loads(found[1])["problems"]
-    assert found[0] == status
-    assert [problem["what"] for problem in problems] == ([said.format(tmp_path)] if said else [])
+def test_a_token_folder_without_files(check: Checked, tmp_path: Path) -> None:
+    status, out, _ = check("--json", "--token.dir", str(tmp_path))
+    (problem,) = json.loads(out)["problems"]
+    assert (status, problem["what"]) == (3, f"{tmp_path} has no token files")
 
 
 def test_the_report_for_maintainers_holds_nothing_of_the_account(
@@ -221,16 +183,10 @@ WELL = encode(report([polled(FINE_REPO)], NOW))
 
 
 @responses.activate
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://exporter.example:10133",
-        "http://exporter.example:10133/",
-        "http://exporter.example:10133/status.json",
-    ],
-)
-def test_a_running_exporter_is_asked_instead(check: Checked, address: str) -> None:
+@pytest.mark.parametrize("path", ["", "/", "/status.json"])
+def test_a_running_exporter_is_asked_instead(check: Checked, path: str) -> None:
     responses.get(URL, body=WELL)
+    address = f"http://exporter.example:10133{path}"
     status, out, err = check("--from", address)
     assert (status, err) == (0, "")
     assert "All is well." in out
