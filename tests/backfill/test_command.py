@@ -211,8 +211,8 @@ def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
     assert command(Canned({"a": [5000], "b": [7]}, unit)) == 0
 
     names = {1: "bytes", 1000: "kB", 1024: "KiB", MB: "MB", 2**20: "MiB"}
-    told = f"Account default: the daily values are in {names[unit]}, which fits 1 of 1 repos"
-    assert command.printed.splitlines()[0] == told
+    unit_line = f"Account default: the daily values are in {names[unit]}, which fits 1 of 1 repos"
+    assert command.printed.splitlines()[0] == unit_line
     assert set(command.samples[REPO, "default", "host-a"].values()) == {5000 * unit}
     assert set(command.samples[REPO, "default", "host-b"].values()) == {7 * unit}
 

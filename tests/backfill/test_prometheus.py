@@ -67,7 +67,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
             target = {JOB: running.address}
             with prometheus(program, folder, target) as first:
                 until(lambda: first.query(METRICS[0]), "the first scrape")
-            # Prometheus keeps 15 days unless told otherwise.
+            # Prometheus keeps 15 days by default.
             flags += ["--since", "14d", "--until", f"{now - 3 * 3600:.3f}"]
             flags += ["--label", f"instance={running.address}"]
             done = run("backfill", *flags, "--output", str(history))

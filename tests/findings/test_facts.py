@@ -95,8 +95,8 @@ def of_repo(repo: Repo) -> dict[str, str]:
 )
 def test_what_becomes_of_a_subscription(changes: dict[str, Any], words: str) -> None:
     account = found(polled(account=replace(ACCOUNT, **changes)))
-    told = [f.text for f in facts.of_account(account, NOW) if f.name == "Subscription"]
-    assert told == [words]
+    found_ = {fact.name: fact.text for fact in facts.of_account(account, NOW)}
+    assert found_["Subscription"] == words
 
 
 def test_a_repo_in_full() -> None:

@@ -12,14 +12,14 @@ from borgbase_exporter.findings.problems import Problem
 from borgbase_exporter.findings.report import Report
 from borgbase_exporter.model import AccountStatus, Plan, Repo
 from tests.facts import FINE_ACCOUNT, FINE_REPO
-from tests.findings.cases import checked, failing, polled
+from tests.findings.cases import ALL, checked, failing, polled
 
 GB = 1e9
 NAS = replace(FINE_REPO, id="a1", name="nas", usage=80 * GB, quota=100 * GB)
 FULL = replace(NAS, id="f2", name="full", usage=96 * GB)
 WARM = replace(NAS, id="w3", name="warm", usage=90 * GB)
 NO_PLAN = replace(FINE_ACCOUNT, plan=None)
-UNREACHED = failing("connect", "repos", "account", "ssh_keys", "tokens", message="no answer")
+UNREACHED = failing("connect", *ALL, message="no answer")
 VALUE = r"'([^'=]+)'=(-?\d+)(B|s|);(\d*);(\d*);0(;\d+)?|'([^'=]+)'=(-?\d+)(B|s|);;;0"
 
 
@@ -129,6 +129,6 @@ def test_simulated_data_is_named_in_every_service() -> None:
     assert "SIMULATED DATA" in next(plugins.nagios(report))
 
 
-def test_a_report_that_cannot_be_had() -> None:
+def test_there_is_no_report() -> None:
     assert plugins.unknown("no | answer", "nagios") == "BORGBASE UNKNOWN: no ¦ answer"
     assert plugins.unknown("no answer", "checkmk") == '3 "BorgBase" - no answer'

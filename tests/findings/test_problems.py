@@ -33,7 +33,7 @@ ENDING, INACTIVE = "BorgBaseSubscriptionExpiring", "BorgBaseSubscriptionInactive
 FINE = (None, None, None)
 
 
-def told(account: AccountStatus) -> list[tuple[str, str, str, str | None]]:
+def reported(account: AccountStatus) -> list[tuple[str, str, str, str | None]]:
     return [(p.severity, p.where, p.what, p.alert) for p in found(account).problems]
 
 
@@ -44,72 +44,59 @@ def test_all_is_well() -> None:
     assert account.api.reachable
 
 
+def repo(**changes: Any) -> AccountStatus:
+    return polled(replace(FINE_REPO, **changes))
+
+
+def paid(**known: Any) -> AccountStatus:
+    return polled(FINE_REPO, account=Account(**known))
+
+
 NEVER = {"last_modified": None, "never_written": True}
-
-
-@pytest.mark.parametrize(
-    ("changes", "severity", "what", "alert"),
-    [
-        ({"usage": 85.0}, *FINE),
-        ({"usage": 86.0}, "warning", "86% of its quota used", QUOTA),
-        ({"usage": 96.0}, "critical", "96% of its quota used", QUOTA),
-        ({"usage": 150.0}, "critical", "150% of its quota used", QUOTA),
-        ({"usage": 500.0, "quota": None}, *FINE),
-        ({"last_modified": NOW - DAY}, *FINE),
-        ({"last_modified": NOW - DAY - 1}, "warning", "last written 2023-11-13 (1 d", OVERDUE),
-        ({"last_modified": NOW - 3 * DAY}, "critical", "last written 2023-11-11 (3 d", OVERDUE),
-        ({"last_modified": 0.0, "inactivity_limit": None}, *FINE),
-        ({**NEVER, "created": NOW - 2 * DAY}, *FINE),
-        ({**NEVER, "created": NOW - 4 * DAY}, "warning", "created 2023-11-10 (4 d", UNUSED),
-        ({**NEVER, "never_written": None, "created": NOW - 4 * DAY}, *FINE),
-    ],
-)
-def test_repos(
-    changes: dict[str, Any], severity: str | None, what: str | None, alert: str | None
-) -> None:
-    problems = found(polled(replace(FINE_REPO, **changes))).problems
-    assert [(p.severity, p.alert) for p in problems] == ([(severity, alert)] if severity else [])
-    for problem in problems:
-        assert problem.what.startswith(what or "")
-        assert (problem.where, problem.repo_id) == ("repo fine", "1")
-        assert problem.advice
-
-
-ENDS = NOW + 2 * DAY
+ENDS, LATE = NOW + 2 * DAY, NOW - 3 * DAY
 
 
 @pytest.mark.parametrize(
     ("account", "severity", "what", "alert"),
     [
-        (Account(), *FINE),
-        (Account(plan=Plan("S", 81.0)), "critical", "99% of the plan's 81 bytes used", FULL),
-        (Account(plan=Plan("S", 86.0)), "warning", "93% of the plan's 86 bytes used", FULL),
-        (Account(plan=Plan("S", included=1.0, max=1000.0)), *FINE),
-        (Account(billed_excess=0.0), *FINE),
-        (Account(billed_excess=2e9), "warning", "2.0 GB over the storage included", OVERAGE),
-        (Account(subscription_end=NOW + 13 * DAY), "warning", "ends 2023-11-27 (in 13", ENDING),
-        (Account(subscription_end=ENDS), "critical", "ends 2023-11-16 (in 2 d)", ENDING),
-        (Account(subscription_end=NOW - DAY), "critical", "ended 2023-11-13 (1 d ago)", ENDING),
-        (Account(subscription_end=ENDS, auto_renew=True), *FINE),
-        (Account(subscription_end=NOW - DAY / 2, auto_renew=True), *FINE),
-        (
-            Account(subscription_end=NOW - 3 * DAY, auto_renew=True),
-            *("critical", "was due to renew 2023-11-11 (3 d ago)", ENDING),
-        ),
-        (Account(subscription_active=False), "warning", "is not active", INACTIVE),
-        (
-            Account(subscription_active=False, subscription_end=NOW - DAY),
-            *("warning", "is not active", ENDING),
-        ),
-        (Account(subscription_active=True), *FINE),
+        (repo(usage=85.0), *FINE),
+        (repo(usage=86.0), "warning", "86% of its quota used", QUOTA),
+        (repo(usage=96.0), "critical", "96% of its quota used", QUOTA),
+        (repo(usage=150.0), "critical", "150% of its quota used", QUOTA),
+        (repo(usage=500.0, quota=None), *FINE),
+        (repo(last_modified=NOW - DAY), *FINE),
+        (repo(last_modified=NOW - DAY - 1), "warning", "last written 2023-11-13 (1 d", OVERDUE),
+        (repo(last_modified=NOW - 3 * DAY), "critical", "last written 2023-11-11 (3 d", OVERDUE),
+        (repo(last_modified=0.0, inactivity_limit=None), *FINE),
+        (repo(**NEVER, created=NOW - 2 * DAY), *FINE),
+        (repo(**NEVER, created=NOW - 4 * DAY), "warning", "created 2023-11-10 (4 d", UNUSED),
+        (repo(last_modified=None, created=NOW - 4 * DAY), *FINE),
+        (paid(), *FINE),
+        (paid(plan=Plan("S", 81.0)), "critical", "99% of the plan's 81 bytes used", FULL),
+        (paid(plan=Plan("S", 86.0)), "warning", "93% of the plan's 86 bytes used", FULL),
+        (paid(plan=Plan("S", 1.0, 1000.0)), *FINE),
+        (paid(billed_excess=0.0), *FINE),
+        (paid(billed_excess=2e9), "warning", "2.0 GB over the storage included", OVERAGE),
+        (paid(subscription_end=NOW + 13 * DAY), "warning", "ends 2023-11-27 (in 13", ENDING),
+        (paid(subscription_end=ENDS), "critical", "ends 2023-11-16 (in 2 d)", ENDING),
+        (paid(subscription_end=NOW - DAY), "critical", "ended 2023-11-13 (1 d ago)", ENDING),
+        (paid(subscription_end=ENDS, auto_renew=True), *FINE),
+        (paid(subscription_end=NOW - DAY / 2, auto_renew=True), *FINE),
+        (paid(subscription_end=LATE, auto_renew=True), "critical", "was due to renew 2023", ENDING),
+        (paid(subscription_active=False), "warning", "is not active", INACTIVE),
+        (paid(subscription_active=False, subscription_end=LATE), "warning", "is not", ENDING),
+        (paid(subscription_active=True), *FINE),
     ],
 )
-def test_accounts(
-    account: Account, severity: str | None, what: str | None, alert: str | None
+def test_problems(
+    account: AccountStatus, severity: str | None, what: str | None, alert: str | None
 ) -> None:
-    problems = found(polled(FINE_REPO, account=account)).problems
+    problems = found(account).problems
     assert [(p.severity, p.alert) for p in problems] == ([(severity, alert)] if severity else [])
-    assert all(problem.what.startswith(what or "") for problem in problems)
+    for problem in problems:
+        assert problem.what.startswith(what or "")
+        assert (problem.where, problem.repo_id) == ("repo fine", "1") or not problem.repo_id
+        assert problem.advice
 
 
 def test_tokens_about_to_expire_but_not_those_long_expired() -> None:
@@ -121,7 +108,7 @@ def test_tokens_about_to_expire_but_not_those_long_expired() -> None:
         ),
         complete=True,
     )
-    assert told(polled(FINE_REPO, tokens=tokens)) == [
+    assert reported(polled(FINE_REPO, tokens=tokens)) == [
         ("warning", "API token soon", "expires 2023-11-19 (in 5 d)", TOKEN)
     ]
 
@@ -131,7 +118,7 @@ def test_the_token_used_here_is_reported_once() -> None:
     tokens = APITokenList((APIToken("1", "ours", "full_access", expires=end),), complete=True)
     account = replace(polled(FINE_REPO, tokens=tokens), token_expires=end)
     assert found(account).token.permission == "full_access"
-    assert told(account) == [
+    assert reported(account) == [
         ("warning", "token", "expires 2023-11-19 (in 5 d)", TOKEN),
         ("warning", "token", "its permission is full access", "BorgBaseTokenNotReadOnly"),
     ]
@@ -147,7 +134,9 @@ def test_the_token_used_here_is_reported_once() -> None:
     ids=["refused", "accepted: the clock is wrong", "since the last poll"],
 )
 def test_an_expired_token_is_one_problem(account: AccountStatus, what: str, alert: str) -> None:
-    assert told(account) == [("critical", "token", f"expired 2023-11-13 (1 d ago){what}", alert)]
+    assert reported(account) == [
+        ("critical", "token", f"expired 2023-11-13 (1 d ago){what}", alert)
+    ]
 
 
 def test_failures_of_several_collectors_are_one_problem_with_advice() -> None:
@@ -172,16 +161,16 @@ def test_a_failure_of_all_is_the_apis_or_the_tokens_and_comes_with_advice(reason
 
 
 def test_a_part_that_fails_is_a_warning() -> None:
-    assert told(failing("timeout", "tokens")) == [
+    assert reported(failing("timeout", "tokens")) == [
         ("warning", "tokens", "so it is", "BorgBaseCollectorFailing")
     ]
-    assert told(failing("timeout", "repos", message="a"))[0][3] == "BorgBaseAPIUnreachable"
+    assert reported(failing("timeout", "repos", message="a"))[0][3] == "BorgBaseAPIUnreachable"
 
 
 def test_without_the_repo_list_the_failure_of_another_collector_is_decisive() -> None:
     whole = failing("connect", "account")
     account = replace(whole, collectors={"account": whole.collectors["account"]})
-    assert told(account) == [("critical", "API", "so it is", "BorgBaseAPIUnreachable")]
+    assert reported(account) == [("critical", "API", "so it is", "BorgBaseAPIUnreachable")]
 
 
 def test_a_token_that_may_only_list_looks_like_create_only() -> None:

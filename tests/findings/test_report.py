@@ -9,10 +9,10 @@ import pytest
 
 from borgbase_exporter import __version__
 from borgbase_exporter.findings.problems import Problem
-from borgbase_exporter.findings.report import Report, decode, encode, report, well
-from borgbase_exporter.model import AccountStatus, Failure
+from borgbase_exporter.findings.report import decode, encode, report, well
+from borgbase_exporter.model import AccountStatus
 from tests.facts import FINE_REPO, FULL_REPO, NOW, status
-from tests.findings.cases import checked, failing, found, polled
+from tests.findings.cases import ALL, checked, failing, found, polled
 
 FULL = replace(FINE_REPO, id="f", name="full", usage=96.0)
 WARM = replace(FINE_REPO, id="w", name="warm", usage=90.0)
@@ -21,14 +21,8 @@ WARM = replace(FINE_REPO, id="w", name="warm", usage=90.0)
 def test_json_is_for_machines() -> None:
     document = json.loads(encode(checked(polled(FULL, FINE_REPO))))
     (account,) = document.pop("accounts")
-    assert document == {
-        "schema": 1,
-        "version": __version__,
-        "simulated": False,
-        "well": False,
-        "at": NOW,
-        "problems": [],
-    }
+    expected = {"schema": 1, "version": __version__, "simulated": False, "well": False}
+    assert document == {**expected, "at": NOW, "problems": []}
     assert account["problems"] == [
         {
             "severity": "critical",
@@ -40,22 +34,14 @@ def test_json_is_for_machines() -> None:
         }
     ]
     first, second = account["repos"]
-    assert (first["id"], first["severity"], first["usage"], first["quota_used"]) == (
-        *("f", "critical", 96.0),
-        0.96,
-    )
+    known = {"id": "f", "severity": "critical", "usage": 96.0, "quota_used": 0.96}
+    assert first == {**first, **known}
     assert second["severity"] is None
     assert account["token"] == {"origin": "BORGBASE_TOKEN", "permission": None, "expires": None}
     assert account["api"]["reachable"] is True
-    assert account["collectors"]["repos"] == {
-        "success": True,
-        "failure": None,
-        "skipped": 0,
-        "fields_skipped": 0,
-        "missing_fields": [],
-        "taken": NOW,
-        "shown": True,
-    }
+    counts = {"skipped": 0, "fields_skipped": 0, "missing_fields": []}
+    outcome = {"success": True, "failure": None, "taken": NOW, "shown": True}
+    assert account["collectors"]["repos"] == {**counts, **outcome}
     assert account["account"]["plan"]["name"] == "Small"
     assert account["usage"] == 176.0
 
@@ -126,9 +112,9 @@ def test_accounts_are_sorted_as_people_do_and_simulated_ones_show() -> None:
 
 def test_the_place_of_a_token_is_for_check_alone() -> None:
     place = "/run/secrets/borgbase/token"
-    failure = Failure("token", f"{place}: Permission denied")
-    broken = failing("token", "repos", "account", "ssh_keys", "tokens", message=failure.message)
-    rotated = replace(polled(FINE_REPO, name="b"), token_problem=failure.message)
+    failure = f"{place}: Permission denied"
+    broken = failing("token", *ALL, message=failure)
+    rotated = replace(polled(FINE_REPO, name="b"), token_problem=failure)
     served = encode(report([broken, rotated], NOW))
     assert place.encode() not in served
     assert b"the token is missing or unreadable, see the exporter's log" in served
@@ -149,14 +135,7 @@ def test_the_state_of_an_account(status: AccountStatus, state: str, seen: bool) 
     assert (account.state, account.seen) == (state, seen)
 
 
-@pytest.fixture
-def several() -> Report:
-    accounts = [
-        polled(FINE_REPO, name="fine"),
-        polled(WARM, name="warm"),
-        polled(FULL, name="full"),
-    ]
-    return report(accounts, NOW, troubles=["account fine: its polls hang"])
+HANGS, IS_FULL = "account fine: its polls hang", "critical: full: repo full: 96% of its quota used"
 
 
 @pytest.mark.parametrize(
@@ -165,23 +144,15 @@ def several() -> Report:
         ("fine", "warning", (200, "OK")),
         ("warm", "critical", (200, "OK")),
         ("warm", "warning", (503, "warning: warm: repo warm: 90% of its quota used")),
-        ("full", "critical", (503, "critical: full: repo full: 96% of its quota used")),
-        ("full", "warning", (503, "critical: full: repo full: 96% of its quota used")),
+        ("full", "critical", (503, IS_FULL)),
+        ("full", "warning", (503, IS_FULL)),
         ("", "warning", (404, "unknown account")),
         ("nobody", "critical", (404, "unknown account")),
         ("fine", "info", (400, "severity: critical or warning")),
-        (
-            None,
-            "critical",
-            (
-                503,
-                "critical: exporter: account fine: its polls hang\n"
-                "critical: full: repo full: 96% of its quota used",
-            ),
-        ),
+        (None, "critical", (503, f"critical: exporter: {HANGS}\n{IS_FULL}")),
     ],
 )
-def test_what_monitors_are_told(
-    several: Report, account: str | None, severity: str, answer: tuple[int, str]
-) -> None:
-    assert well(several, account, severity) == answer
+def test_what_monitors_get(account: str | None, severity: str, answer: tuple[int, str]) -> None:
+    repos = {"fine": FINE_REPO, "warm": WARM, "full": FULL}
+    accounts = [polled(repo, name=name) for name, repo in repos.items()]
+    assert well(report(accounts, NOW, troubles=[HANGS]), account, severity) == answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import click
 import pytest
 
 from borgbase_exporter.findings.problems import Problem
@@ -13,18 +14,14 @@ from borgbase_exporter.findings.terminal import AT_ONCE, lines
 from borgbase_exporter.model import Repo
 from borgbase_exporter.text import DAY
 from tests.facts import FINE_REPO, NOW
-from tests.findings.cases import checked, failing, polled
+from tests.findings.cases import ALL, checked, failing, polled
 
 FULL = replace(FINE_REPO, id="2", name="full", usage=99.0)
 LATE = replace(FINE_REPO, id="3", name="late", last_modified=NOW - 1.5 * DAY)
 
 
-def coloured(report: Report, width: int | None = None) -> str:
-    return "\n".join(lines(report, width))
-
-
 def plain(report: Report, width: int | None = None) -> str:
-    return re.sub(r"\x1b\[[\d;]*m", "", coloured(report, width))
+    return click.unstyle("\n".join(lines(report, width)))
 
 
 def many(count: int, usage: float = 80.0) -> list[Repo]:
@@ -52,7 +49,7 @@ def test_all_is_well() -> None:
 
 
 def test_an_account_that_cannot_be_polled() -> None:
-    account = failing("connect", "repos", "account", "ssh_keys", "tokens", message="no answer")
+    account = failing("connect", *ALL, message="no answer")
     assert plain(checked(account)) == (
         "Account default\n"
         "  API           not reachable, polled in 0.2 s\n"
@@ -81,7 +78,7 @@ def test_severities_are_words_and_the_worst_come_first() -> None:
 
 
 def test_a_terminal_gets_colours_too() -> None:
-    text = coloured(checked(polled(LATE, FULL)), 120)
+    text = "\n".join(lines(checked(polled(LATE, FULL)), 120))
     for expected in ("\x1b[33m1 d ago", "\x1b[31m99%", "\x1b[31mcritical", "\x1b[33mwarning"):
         assert expected in text
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Callable
 
 import bcrypt
 import pytest
@@ -20,6 +19,9 @@ def hashed(password: str) -> bytes:
 
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+GOOD, CLIENT = basic("anna", "apple"), "192.0.2.1"
 
 
 class Checks:
@@ -55,24 +57,15 @@ def auth() -> BasicAuth:
     )
 
 
-async def asked(
-    auth: BasicAuth,
-    header: str,
-    client: str = "192.0.2.1",
-    gone: Callable[[], bool] = lambda: False,
-) -> bool | None:
-    return await auth.admits(header, client, gone)
-
-
 def admits(auth: BasicAuth, *headers: str) -> list[bool | None]:
     async def ask() -> list[bool | None]:
-        return [await asked(auth, header) for header in headers]
+        return [await auth.admits(header, CLIENT, lambda: False) for header in headers]
 
     return asyncio.run(ask())
 
 
 def test_the_right_password_is_admitted(auth: BasicAuth) -> None:
-    headers = (basic("anna", "apple"), basic("bob", "pear:with:colons"), basic("zoë", "é"))
+    headers = (GOOD, basic("bob", "pear:with:colons"), basic("zoë", "é"))
     assert admits(auth, *headers) == [True, True, True]
 
 
@@ -82,7 +75,7 @@ def test_the_right_password_is_admitted(auth: BasicAuth) -> None:
         "",
         "Basic !!!",
         "Basic " + base64.b64encode(b"no colon").decode(),
-        "Bearer " + base64.b64encode(b"anna:apple").decode(),
+        GOOD.replace("Basic", "Bearer"),
         basic("anna", ""),
         basic("anna", "Apple"),
         basic("bob", "apple"),
@@ -98,7 +91,7 @@ def test_anything_else_is_not(auth: BasicAuth, header: str) -> None:
 def test_a_good_password_is_checked_once_and_bad_ones_each_time(
     auth: BasicAuth, checks: Checks
 ) -> None:
-    assert admits(auth, *[basic("anna", "apple")] * 5) == [True] * 5
+    assert admits(auth, *[GOOD] * 5) == [True] * 5
     assert admits(auth, *[basic("anna", "wrong")] * 3) == [False] * 3
     assert len(checks.costs) == 1 + 3
 
@@ -119,7 +112,7 @@ def test_what_was_remembered_of_one_user_does_not_help_another() -> None:
 def test_an_unchanged_hash_keeps_its_admission(checks: Checks) -> None:
     kept, changed = hashed("apple"), hashed("pear")
     auth = BasicAuth({"anna": kept, "bob": changed, "eve": kept})
-    headers = [basic("anna", "apple"), basic("bob", "pear"), basic("eve", "apple")]
+    headers = [GOOD, basic("bob", "pear"), basic("eve", "apple")]
     assert admits(auth, *headers) == [True] * 3
     auth.configure({"anna": kept, "bob": hashed("plum")})
     checks.passwords.clear()
@@ -128,81 +121,65 @@ def test_an_unchanged_hash_keeps_its_admission(checks: Checks) -> None:
 
 
 def flooded(
-    auth: BasicAuth,
-    checks: Checks,
-    after: Callable[[], list[asyncio.Task[bool | None]]],
-    gone: Callable[[], bool] = lambda: False,
+    auth: BasicAuth, checks: Checks, *others: tuple[str, str], leaves: bool = False
 ) -> tuple[list[bool | None], list[bool | None]]:
     """Hold up the checks while a client guesses; return the verdicts on it and on the others."""
+    gone = threading.Event()
 
     async def ask() -> tuple[list[bool | None], list[bool | None]]:
+        checks.passwords.clear()
         checks.go.clear()
         checks.begun.clear()
         guesses = [
-            asyncio.create_task(asked(auth, basic("anna", f"guess {number}"), gone=gone))
+            asyncio.create_task(auth.admits(basic("anna", f"guess {number}"), CLIENT, gone.is_set))
             for number in range(500)
         ]
         await asyncio.to_thread(checks.begun.wait, PATIENCE)
-        others = after()
+        if leaves:
+            gone.set()
+        later = [asyncio.create_task(auth.admits(*other, lambda: False)) for other in others]
         await asyncio.sleep(0)
         checks.go.set()
-        return await asyncio.gather(*guesses), await asyncio.gather(*others)
+        return await asyncio.gather(*guesses), await asyncio.gather(*later)
 
     return asyncio.run(ask())
 
 
 def test_a_flood_of_guesses_is_bounded(auth: BasicAuth, checks: Checks) -> None:
-    guesses, _ = flooded(auth, checks, list)
+    guesses, _ = flooded(auth, checks)
     assert guesses.count(None) >= 500 - 1 - MAX_CHECKS_PER_CLIENT
     assert guesses.count(True) == 0
     assert len(checks.passwords) <= 1 + MAX_CHECKS_PER_CLIENT
 
 
 def test_a_flood_does_not_delay_who_is_admitted(auth: BasicAuth, checks: Checks) -> None:
-    good = basic("anna", "apple")
-    assert admits(auth, good) == [True]
-    checks.passwords.clear()
-    flooded(auth, checks, lambda: [asyncio.create_task(asked(auth, good))])
+    assert admits(auth, GOOD) == [True]
+    assert flooded(auth, checks, (GOOD, CLIENT))[1] == [True]
     assert b"apple" not in checks.passwords
 
 
 def test_another_client_is_next_in_turn(auth: BasicAuth, checks: Checks) -> None:
-    good = basic("anna", "apple")
-    _, others = flooded(auth, checks, lambda: [asyncio.create_task(asked(auth, good, "192.0.2.9"))])
-    assert others == [True]
+    assert flooded(auth, checks, (GOOD, "192.0.2.9"))[1] == [True]
     assert checks.passwords.index(b"apple") <= 2
 
 
 def test_all_addresses_of_an_ipv6_network_are_one_client(auth: BasicAuth, checks: Checks) -> None:
-    def many() -> list[asyncio.Task[bool | None]]:
-        clients = [f"2001:db8::{number:x}" for number in range(1, 100)]
-        return [asyncio.create_task(asked(auth, basic("anna", "?"), c)) for c in clients]
-
-    _, others = flooded(auth, checks, many)
+    network = [(basic("anna", "?"), f"2001:db8::{number:x}") for number in range(1, 100)]
+    _, others = flooded(auth, checks, *network)
     assert others.count(False) == MAX_CHECKS_PER_CLIENT
 
 
 def test_many_clients_together_are_bounded_but_keep_nobody_out(
     auth: BasicAuth, checks: Checks
 ) -> None:
-    def many() -> list[asyncio.Task[bool | None]]:
-        crowd = [f"198.51.100.{number % 5}" for number in range(100)]
-        made = [asyncio.create_task(asked(auth, basic("anna", "?"), c)) for c in crowd]
-        return [*made, asyncio.create_task(asked(auth, basic("anna", "apple"), "203.0.113.1"))]
-
-    _, others = flooded(auth, checks, many)
+    crowd = [(basic("anna", "?"), f"198.51.100.{number % 5}") for number in range(100)]
+    _, others = flooded(auth, checks, *crowd, (GOOD, "203.0.113.1"))
     assert others[-1] is True
     assert len(checks.passwords) <= 1 + MAX_CHECKS
 
 
 def test_who_has_gone_is_not_checked(auth: BasicAuth, checks: Checks) -> None:
-    gone = threading.Event()
-
-    def leave() -> list[asyncio.Task[bool | None]]:
-        gone.set()
-        return [asyncio.create_task(asked(auth, basic("anna", "apple")))]
-
-    assert flooded(auth, checks, leave, gone.is_set)[1] == [True]
+    assert flooded(auth, checks, (GOOD, CLIENT), leaves=True)[1] == [True]
     assert len(checks.passwords) == 2
 
 
@@ -212,5 +189,5 @@ def test_without_threads_there_is_no_room(auth: BasicAuth, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread)
-        assert admits(auth, basic("anna", "apple")) == [None]
-    assert admits(auth, basic("anna", "apple")) == [True]
+        assert admits(auth, GOOD) == [None]
+    assert admits(auth, GOOD) == [True]
