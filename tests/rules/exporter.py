@@ -529,8 +529,8 @@ ALERTS = [
                 severities=("info",),
                 labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
                 description="The exporter polls account acme with the API token terraform, whose "
-                "permission is full_access. A read-only token is all it needs: replace it, and "
-                "delete this one.",
+                "permission is full_access. Whoever gets hold of it can do as much. Replace it by "
+                "a read-only token, then delete it.",
             ),
         },
         silent={
