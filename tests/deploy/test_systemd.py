@@ -115,16 +115,6 @@ def test_the_exposure_is_low(service: str, installed: Path) -> None:
     assert "Overall exposure level" in analyze(*given, service, folder=installed)
 
 
-def test_both_services_are_confined_alike() -> None:
-    daemon, textfile = (
-        (FOLDER / name).read_text("utf-8").partition("the same as in borgbase-")[2].splitlines()[1:]
-        for name in SERVICES
-    )
-    assert "DynamicUser=yes" in daemon
-    alike = [line.replace("AF_INET6 AF_UNIX", "AF_INET6") for line in daemon]
-    assert textfile == alike[: len(textfile)]
-
-
 def test_the_timer_elapses_every_quarter_of_an_hour() -> None:
     (calendar,) = unit(TIMER)["OnCalendar"]
     base = "--base-time=2026-01-01 00:01:00 UTC"
