@@ -125,17 +125,12 @@ CONNECTION = (
     Fault("full backlog", "timeout", full),
     fault("black hole", "timeout", hold),
     fault("reset at once", "connect", reset),
-    fault("closed at once", "connect", close),
     fault("reset after the request", "connect", says(then=reset)),
     fault("closed after the request", "connect", says(then=close)),
     fault("silent after the request", "timeout", says(then=hold)),
-    fault("reset amid the head", "connect", says(OK, then=reset)),
-    fault("silent amid the head", "timeout", says(OK, then=hold)),
     fault("reset amid the body", "connect", says(http(REPOS)[:-9], then=reset)),
-    fault("silent amid the body", "timeout", says(http(REPOS)[:-9], then=hold)),
     fault("cut short", "connect", says(http(REPOS)[:-9], then=close)),
     fault("head drips", "timeout", drips(b"", http(REPOS))),
-    fault("header drips", "timeout", drips(OK + b"X: ", b"x" * 9999)),
     fault("body drips", "timeout", drips(http(REPOS)[: -len(REPOS)], REPOS)),
     fault("chunks drip", "timeout", drips(CHUNKED, b"1\r\n \r\n" * 9999)),
     fault("gzip drips", "timeout", drips(ZIPPED, b"".join(zeros(9)))),
@@ -147,33 +142,24 @@ FRAMING = (
     fault("body without a head", "connect", says(REPOS, then=close)),
     fault("endless patience", "timeout", continues),
     fault("endless headers", "connect", endless(OK, b"X-Header: value\r\n")),
-    fault("endless header", "connect", endless(OK + b"X: ", b"x" * 9999)),
     fault("endless body", "too_large", endless(OK + b"\r\n", SPACES)),
     fault("endless chunks", "too_large", endless(CHUNKED, b"64\r\n%100b\r\n" % b"" * 99)),
     fault("endless trailers", "timeout", endless(CHUNKED + b"0\r\n", b"X: x\r\n")),
-    fault("endless chunk size", "connect", endless(CHUNKED, b"0" * 9999)),
     fault("chunk of size -1", "too_large", endless(CHUNKED + b"-1\r\n", SPACES)),
-    fault("chunk of size -5", "connect", says(CHUNKED + b"-5\r\nabcdefghi", then=close)),
-    fault("chunk of no size", "connect", says(CHUNKED + b"five\r\nhello\r\n", then=close)),
-    fault("chunks without an end", "connect", says(CHUNKED + b"1\r\n{\r\n", then=close)),
     fault("chunk cut short", "connect", says(CHUNKED + b"ff\r\n{", then=close)),
     fault("length too short", "not_json", says(LENGTH + b"9\r\n\r\n" + REPOS, then=close)),
-    fault("two lengths", "connect", says(LENGTH + b"9, 10\r\n\r\n" + REPOS, then=close)),
     fault("no length, cut short", "not_json", says(OK + b"\r\n" + REPOS[:-9], then=close)),
 )
 ECHOES = (
-    fault("in the status line", "connect", says(b"HTTP/0 Bearer %b\r\n\r\n" % TOKEN, then=close)),
     fault("for a header", "not_json", says(OK + b"X\r\nBearer %b\r\n\r\n" % TOKEN, then=close)),
     fault("status line", "connect", says(b"HTTP/9 %b\r\n\r\n" % TOKEN, then=close)),
     fault("reason", "connect", says(b"HTTP/1.1 2000 %b\r\n\r\n" % TOKEN, then=close)),
     fault("chunk size", "connect", says(CHUNKED + TOKEN + b"\r\n", then=close)),
-    fault("lengths", "timeout", says(LENGTH + b"1\r\nContent-Length: %b\r\n\r\n" % TOKEN)),
     fault("length", "not_json", says(LENGTH + b"1,%b\r\n\r\n" % TOKEN, then=close)),
     content("encoding", "not_json", b"{}", "200 OK", f"Content-Encoding: {CANARY}"),
     content("location", "redirect", b"{}", "302 Found", f"Location: https://{CANARY}/"),
     content("cookie", "graphql", b"{}", "200 OK", f"Set-Cookie: a={CANARY}; Expires={CANARY}"),
     content("retry", "http_status", b"{}", "503 No", f"Retry-After: {CANARY}"),
-    fault("no header", "not_json", says(OK + b"X\r\n%b: x\r\n\r\n" % TOKEN, then=close)),
     fault("drip", "timeout", drips(b"", b"HTTP/1.1 200 %b\r\n" % TOKEN)),
     fault("long status line", "connect", says(b"HTTP/9 " + b"\x1b\xff" * 9999, then=close)),
 )
@@ -184,26 +170,22 @@ ENCODING = (
     content("gzip cut short", "not_json", gzip.compress(REPOS)[:-30], "200 OK", GZIP),
     content("wrong checksum", "not_json", gzip.compress(REPOS)[:-8] + bytes(8), "200 OK", GZIP),
     content("deflate", "not_json", zlib.compress(REPOS), "200 OK", "Content-Encoding: deflate"),
-    content("brotli", "not_json", REPOS, "200 OK", "Content-Encoding: br"),
-    content("zstd", "not_json", REPOS, "200 OK", "Content-Encoding: zstd"),
     content("unknown", "not_json", REPOS, "200 OK", "Content-Encoding: rot13"),
 )
 STATUS = (
     content("page with status 200", "not_json", HTML),
     content("page with status 502", "http_status", HTML, "502 Bad Gateway"),
-    content("404", "http_status", b"", "404 Not Found"),
     content("429", "http_status", b"slow down", "429 Too Many Requests"),
     content("503 in JSON", "http_status", b'{"detail":"maintenance"}', "503 Service Unavailable"),
     content("500 in GraphQL", "graphql", errors("boom"), "500 Internal Server Error"),
     content("204", "not_json", b"", "204 No Content"),
     content("401", "auth", b"", "401 Unauthorized"),
-    content("401 in JSON", "auth", b'{"detail":"Invalid token."}', "401 Unauthorized"),
     content("401 in GraphQL", "auth", errors("no"), "401 Unauthorized"),
     content("403 in JSON", "auth", b"{}", "403 Forbidden"),
     content("403 of a firewall", "http_status", HTML, "403 Forbidden"),
     *(
         content(str(code), "redirect", b"", f"{code} Elsewhere", "Location: http://127.0.0.1:9/")
-        for code in (300, 301, 302, 303, 304, 307, 308)
+        for code in (300, 301, 304, 308)
     ),
     fault("endless redirect", "redirect", endless(b"HTTP/1.1 302 F\r\nLocation: /\r\n\r\n", HTML)),
     content("redirect to nonsense", "redirect", b"", "302 Found", "Location: http://\xff\xfe["),
@@ -212,29 +194,17 @@ JSON = (
     content("nothing", "not_json", b""),
     content("half", "not_json", REPOS[: len(REPOS) // 2]),
     content("byte order mark", "not_json", b"\xef\xbb\xbf" + REPOS),
-    content("UTF-16", "not_json", REPOS.decode().encode("utf-16")),
     content("NaN", "not_json", known('"x":NaN')),
     content("deep", "graphql", b"[" * 9999),
     content("deep inside", "not_json", data('{"x":' + "[" * 9999 + "]" * 9999 + "}")),
     content("many parts", "too_large", b"[" + b"," * (LIMIT // 50)),
     content("null", "graphql", b"null"),
-    content("list", "graphql", b"[]"),
-    content("string", "graphql", b'"x"'),
     content("number", "graphql", b"1" * 5000),
-    content("empty object", "graphql", b"{}"),
     content("no data", "graphql", data("null")),
     content("data in a list", "graphql", data("[]")),
-    content("data in a string", "graphql", data('"x"')),
-    content("only errors", "graphql", errors("boom")),
     content("a thousand errors", "graphql", errors(*["boom"] * 1000)),
-    content("errors in a string", "graphql", b'{"errors":"boom"}'),
-    content("errors in bytes", "not_json", b'{"errors":["\xff"]}'),
     content("errors within errors", "graphql", b'{"errors":{"a":[{"b":null}]}}'),
     content("who asks is not told", "auth", data("{}")),
-    content("nobody asks", "auth", data('{"isAuthenticated":false,"repoList":[],"sshList":[]}')),
-    content("maybe somebody asks", "auth", data('{"isAuthenticated":null,"repoList":[]}')),
-    content("expired", "auth", errors("Signature has expired")),
-    content("the token in an error", "auth", errors(f"Invalid token {CANARY}")),
     content("nulls", "graphql", known('"repoList":null')),
     content("other shapes", "graphql", known('"repoList":{},"sshList":1,"me":[]')),
     content("no permission", "auth", errors(DENIAL, data=NOTHING)),
@@ -249,9 +219,7 @@ TLS = (
     fault("reset in the handshake", "connect", reset, scheme="https"),
     fault("HTTP on the TLS port", "tls", blurts(http(HTML)), scheme="https"),
     fault("TLS on the HTTP port", "connect", api(GOOD), LOCALHOST, scheme="http"),
-    fault("silent in TLS", "timeout", hold, LOCALHOST),
     fault("drips in TLS", "timeout", drips(b"", http(REPOS)), ca_file=LOCALHOST),
-    fault("bomb in TLS", "too_large", endless(OK + b"\r\n", SPACES), LOCALHOST),
 )
 
 # Python's ssl leaves a socket to its collector when the peer is gone before the handshake.
@@ -353,14 +321,6 @@ def test_each_query_has_its_own_connection_and_no_cookies(client: Client, lab: L
     assert not any("cookie" in request.headers for request in lab.requests)
 
 
-def test_an_answer_too_many_is_not_taken_for_the_next(client: Client, lab: Lab) -> None:
-    lab.script = says(http(GOOD["Repos"]) + http(bodies(usage=9.0)["Repos"]))
-
-    assert usage(poll(client, areas=AREAS[:1])) == 7 * MEGABYTE
-    lab.script = api(GOOD)
-    assert usage(poll(client)) == 7 * MEGABYTE
-
-
 def test_a_failure_holds_when_to_come_back(client: Client, lab: Lab) -> None:
     lab.script = answers(HTML, "429 Too Many Requests", "Retry-After: 200")
 
@@ -368,16 +328,6 @@ def test_a_failure_holds_when_to_come_back(client: Client, lab: Lab) -> None:
 
     assert isinstance(failure, PollError)
     assert failure.retry_after == 200
-
-
-def test_areas_fail_apart(client: Client, lab: Lab) -> None:
-    denied = errors(DENIAL, data=NOTHING)
-    lab.script = api(bodies(usage=8.0) | {"Account": denied, "Tokens": denied})
-
-    outcomes = poll(client)
-
-    assert reasons(outcomes) == {"account": "auth", "tokens": "auth"}
-    assert usage(outcomes) == 8 * MEGABYTE
 
 
 def test_the_rounds_of_drift_share_the_querys_time(client: Client, lab: Lab) -> None:
@@ -444,31 +394,26 @@ PROXIES = {
     "refuses": (answers(b"", "407 Proxy Authentication Required"), "connect"),
     "says nothing": (hold, "timeout"),
     "drips": (drips(b"", b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 999), "timeout"),
-    "repeats it in JSON": (answers(errors(f"denied: {ECHO}"), "403 No"), "connect"),
     "repeats it as reason": (says(f"HTTP/1.1 407 {ECHO}\r\n\r\n".encode(), then=close), "connect"),
-    "repeats it as status": (says(f"HTTP/9 {ECHO}\r\n\r\n".encode(), then=close), "connect"),
 }
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(("script", "reason"), PROXIES.values(), ids=PROXIES.keys())
 def test_a_bad_proxy_learns_no_token_and_its_password_is_not_shown(
-    script: Script, reason: str, scheme: str
+    script: Script, reason: str
 ) -> None:
-    seconds = SHORT if reason == "timeout" or scheme == "http" else PLENTY
     with Lab(script) as proxy:
         address = proxy.url.replace("://", f"://user:{PASSWORD}@")
-        at = Endpoint(f"{scheme}://api.example/graphql", proxy=address)
-        failure = poll(Client(at), seconds, AREAS[:1])["repos"]
+        client = Client(Endpoint("https://api.example/graphql", proxy=address))
+        failure = poll(client, SHORT if reason == "timeout" else PLENTY, AREAS[:1])["repos"]
 
         heads = [request.head for request in proxy.requests]
     assert isinstance(failure, PollError)
+    assert failure.reason == reason
     shown = f"{failure} {failure!r}"
     assert not any(part in shown for part in ("word/of", "word%2Fof", "dXNlcjpwQHNz", "@"))
-    if scheme == "https":
-        assert failure.reason == reason
-        assert all(head.startswith("CONNECT api.example:443 ") for head in heads)
-        assert not betrays("".join(heads))
+    assert all(head.startswith("CONNECT api.example:443 ") for head in heads)
+    assert not betrays("".join(heads))
 
 
 # ---- What is left behind
@@ -542,8 +487,6 @@ def test_without_threads_or_files_a_query_fails_and_the_next_one_works(
 HUGE = {
     "too large": endless(OK + b"\r\n", b"x" * 9999),
     "bomb": streams([ZIPPED], zeros(1024)),
-    "many parts": answers(b"[" + b"," * (LIMIT // 50)),
-    "no JSON": answers(b"{" * (LIMIT // 2)),
     "errors": answers(b'{"errors":["' + b"x" * (LIMIT // 2) + b'"]}'),
     "another shape": answers(known('"repoList":"%s"' % ("x" * (LIMIT // 2)))),
     "cut short": says(OK + b"Content-Length: 999999\r\n\r\n" + b"x" * (LIMIT // 2), then=close),
