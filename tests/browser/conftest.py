@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, sync_playwright
 
 from borgbase_exporter.settings import Serve, load
-from borgbase_exporter.web.app import App
 from borgbase_exporter.web.page import StatusPage
-from borgbase_exporter.web.server import Server
 from tests.facts import NOW
 from tests.programs import require, settings
 from tests.web.casts import Accounts, Stage
+from tests.web.serving import Running
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -42,30 +39,10 @@ class Site(Stage):
         arguments = ["--web.listen-address", "127.0.0.1:0", *flags]
         serve = load(arguments, {"BORGBASE_TOKEN": "x.y.z"})
         assert isinstance(serve, Serve)
-        self._web, self._page = serve.web, StatusPage(self, serve, clock=clock)
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
-
-    async def _run(self) -> None:
-        try:
-            self._server = Server(App(self, self._web, self._page), self._web)
-        finally:
-            self._ready.set()
-        await self._server.serve()
-
-    def start(self) -> None:
-        """Serve in the background."""
-        self._thread.start()
-        self._ready.wait()
-        scheme, port = "https" if self._web.config.tls else "http", self._server.addresses[0]
-        self.url = f"{scheme}://localhost:{port.rpartition(':')[2]}/"
-
-    def stop(self) -> None:
-        """Stop serving."""
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop)
-        self._thread.join()
-        self._loop.close()
+        self._running = Running(self, serve.web, StatusPage(self, serve, clock=clock))
+        scheme = "https" if serve.web.config.tls else "http"
+        self.url = f"{scheme}://localhost:{self._running.address[1]}/"
+        self.stop = self._running.stop
 
 
 @pytest.fixture
@@ -74,10 +51,8 @@ def site() -> Iterator[Callable[..., Site]]:
     made: list[Site] = []
 
     def serve(accounts: Accounts, *flags: str) -> Site:
-        one = Site(accounts, *flags)
-        made.append(one)
-        one.start()
-        return one
+        made.append(Site(accounts, *flags))
+        return made[-1]
 
     yield serve
     for one in made:

@@ -53,7 +53,6 @@ def main() -> None:
     """Write the pictures."""
     chromium = program("chromium")
     site = Site({"demo": polled()}, clock=lambda: MOMENT + LATER)
-    site.start()
     with sync_playwright() as playwright:
         # Their coloured fringes take space.
         browser = launched(playwright, chromium, "--disable-lcd-text")

@@ -19,6 +19,7 @@ from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import TLS, WebConfig
 from borgbase_exporter.web import server as server_module
 from borgbase_exporter.web.app import App
+from borgbase_exporter.web.page import StatusPage
 from borgbase_exporter.web.server import Server
 from tests.web.casts import Stage
 from tests.web.conftest import Certificates
@@ -51,11 +52,11 @@ def web(config: WebConfig | None = None, **fields: Any) -> Web:
 class Running:
     """A server that runs in another thread."""
 
-    def __init__(self, source: Stage, settings: Web) -> None:
+    def __init__(self, source: Stage, settings: Web, page: StatusPage | None = None) -> None:
         begun: Future[tuple[asyncio.AbstractEventLoop, App, Server]] = Future()
 
         async def main() -> None:
-            app = App(source, settings)
+            app = App(source, settings, page)
             begun.set_result((asyncio.get_running_loop(), app, server := Server(app, settings)))
             await server.serve()
 
