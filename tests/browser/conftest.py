@@ -75,8 +75,14 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+@pytest.fixture(scope="package")
+def tab(browser: Browser) -> Page:
+    """A tab for all tests that need no options of their own: a new one takes a second."""
+    return browser.new_page()
+
+
 @pytest.fixture
-def visit(browser: Browser, site: object) -> Iterator[Visit]:
+def visit(browser: Browser, tab: Page, site: object) -> Iterator[Visit]:
     """Return a function that opens a site.
 
     Complaints of the browser, but for the `expected` one, and requests to elsewhere fail the test.
@@ -86,6 +92,7 @@ def visit(browser: Browser, site: object) -> Iterator[Visit]:
     asked: list[str] = []
     sites: list[str] = []
     expectations: list[str] = []
+    pages: list[Page] = []
 
     def said(message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
@@ -95,22 +102,34 @@ def visit(browser: Browser, site: object) -> Iterator[Visit]:
         complaints.append(dialog.message)
         dialog.dismiss()
 
+    listeners: dict[Any, Callable[[Any], None]] = {
+        "console": said,
+        "dialog": warned,
+        "pageerror": lambda error: complaints.append(str(error)),
+        "request": lambda request: asked.append(request.url),
+    }
+
     def open_(place: Site, *, expected: str = "", query: str = "", **options: Any) -> Page:
         sites.append(place.url)
         expectations.append(expected)
-        context = browser.new_context(**options)
-        context.on("request", lambda request: asked.append(request.url))
-        page = context.new_page()
+        page = browser.new_page(**options) if options else tab
+        pages.append(page)
         page.set_default_timeout(20_000)
-        page.on("console", said)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", warned)
+        for event, listener in listeners.items():
+            page.on(event, listener)
         page.goto(f"{place.url}{query}")
         return page
 
     yield open_
-    for context in browser.contexts:
-        context.close()
+    for page in pages:
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
+        if page is tab:
+            page.goto("about:blank")
+            page.set_viewport_size({"width": 1280, "height": 720})
+            page.emulate_media(color_scheme="light")
+        else:
+            page.close()
     unexpected = [c for c in complaints if not any(e and e in c for e in expectations)]
     assert not unexpected, "\n".join(unexpected)
     foreign = [url for url in asked if not url.startswith((*sites, "data:image/svg+xml,"))]
