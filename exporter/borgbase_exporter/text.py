@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -88,12 +89,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def iso(moment: float | None) -> str:
+    """Spell a Unix timestamp as ISO 8601; "" for none, and for one that no calendar has."""
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return "" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return ""
+
+
 def when(moment: float, now: float) -> str:
     """Spell a Unix timestamp as its date and the time until or since then."""
-    try:
-        date = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
-    except (ValueError, OverflowError, OSError):
-        date = "at an impossible time"
+    date = iso(moment).partition("T")[0] or "at an impossible time"
     return f"{date} (in {span(moment - now)})" if moment >= now else f"{date} ({ago(moment, now)})"
 
 

@@ -18,7 +18,7 @@ from borgbase_exporter.settings.fields import Setting, build, settings_of
 from borgbase_exporter.settings.options import COMMANDS, Command, Serve
 from borgbase_exporter.settings.readers import is_loopback
 from borgbase_exporter.settings.webfile import WebConfig, WebConfigError
-from borgbase_exporter.text import printable
+from borgbase_exporter.text import count, printable
 from borgbase_exporter.tokens import OneToken
 
 PROGRAM = "borgbase-exporter"
@@ -57,8 +57,8 @@ class SettingsError(Exception):
     """
 
     def __init__(self, faults: Sequence[str], warnings: Sequence[str] = ()) -> None:
-        title = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
-        lines = [f"{PROGRAM}: {title} in the configuration", *(f"  {f}" for f in faults)]
+        errors = count(len(faults), "error")
+        lines = [f"{PROGRAM}: {errors} in the configuration", *(f"  {f}" for f in faults)]
         if warnings:
             lines += ["Possible causes:", *(f"  {warning}" for warning in warnings)]
         super().__init__("\n".join([*lines, f"See {PROGRAM} --help."]))

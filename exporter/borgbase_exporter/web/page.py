@@ -10,7 +10,6 @@ import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from borgbase_exporter.metrics.exposition import Pages
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.board import View
 from borgbase_exporter.settings import Serve
-from borgbase_exporter.text import ago, printable, span, when
+from borgbase_exporter.text import ago, iso, printable, span, when
 from borgbase_exporter.web.kept import Clock, Kept, Source
 
 CHUNK = 2000  # pieces of the template that are encoded and compressed together
@@ -117,7 +116,7 @@ def _look() -> tuple[Any, str]:
     environment.undefined = StrictUndefined
     environment.finalize = lambda value: printable(value) if type(value) is str else value
 
-    environment.filters["iso"] = _iso
+    environment.filters["iso"] = iso
     environment.globals |= {"version": __version__, "facts": facts, "OPEN": OPEN, "MANY": MANY}
     environment.globals |= {"ago": ago, "span": span, "when": when}
     policy = (
@@ -131,11 +130,3 @@ def _look() -> tuple[Any, str]:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         policy += f"; {directive} 'sha256-{digest}'"
     return environment.get_template("status.html"), policy
-
-
-def _iso(moment: Any) -> str:
-    """Return a moment as ISO 8601; "" for none, and for one that no calendar has."""
-    try:
-        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    except (TypeError, ValueError, OverflowError, OSError):
-        return ""
