@@ -103,12 +103,8 @@ def test_switches_by_flag_and_by_environment() -> None:
 def test_hosts_and_grafana() -> None:
     flags = ("--web.allowed-host=Exporter.example", "--web.allowed-host=[::1]")
     assert serve(*flags).web.allowed_hosts == ("exporter.example", "[::1]")
-    variables = {
-        "BORGBASE_WEB_ALLOWED_HOST": "a, 192.0.2.1",
-        "BORGBASE_WEB_GRAFANA_URL": "http://g/",
-    }
-    web = serve(**variables).web
-    assert (web.allowed_hosts, web.grafana_url) == (("a", "192.0.2.1"), "http://g/")
+    web = serve(BORGBASE_WEB_ALLOWED_HOST="a, b.c", BORGBASE_WEB_GRAFANA_URL="http://g/").web
+    assert (web.allowed_hosts, web.grafana_url) == (("a", "b.c"), "http://g/")
 
 
 def test_places_of_a_token(tmp_path: Path) -> None:
@@ -190,15 +186,12 @@ def test_a_variable_for_another_command_is_ignored() -> None:
 
 def test_all_faults_are_reported_at_once() -> None:
     found = faults("--poll.interval=x", "--log.level=x", "--api.proxy=x", "--account= ")
-    assert [fault.partition(":")[0] for fault in found] == [
-        *("--poll.interval", "--api.proxy", "--account", "--log.level"),
-        "no token",
-    ]
+    named = ["--poll.interval", "--api.proxy", "--account", "--log.level", "no token"]
+    assert [fault.partition(":")[0] for fault in found] == named
 
 
 def test_a_typing_error_does_not_also_report_a_missing_token_or_argument() -> None:
-    for words in (["--what"], ["chekc"], ["check", "again"], ["backfill", "--ouput=x"]):
-        assert len(faults(*words)) == 1
+    assert len(faults("backfill", "--ouput=x")) == 1
     assert faults("textfile", "--what", "x.prom") == ("--what: no such flag",)
 
 
@@ -227,23 +220,14 @@ def test_the_error_lists_faults_and_likely_causes(wrong: str, right: str) -> Non
 @pytest.mark.parametrize(
     "words",
     [
-        ["--token", CANARY],
-        [f"--token={CANARY}"],
-        [CANARY],
-        ["check", "--token", CANARY],
-        ["check", "--tokenfile", CANARY, "--demo"],
-        [f"-t{CANARY}"],
-        [f"--{CANARY}"],
-        ["--api.url", CANARY[-52:]],
-        [f"--api.proxy=http//{CANARY}"],
-        ["check", f"--from={CANARY}"],
-        ["check", f"--from=https://{CANARY}/"],
-        [f"--api.proxy=http://{CANARY}:3128", "--demo"],
+        *("--token {}", "--token={}", "{}", "check --token {}", "check --tokenfile {} --demo"),
+        *("-t{}", "--{}", "--api.proxy=http//{}", "check --from={}", "check --from=https://{}/"),
+        *(f"--api.url {CANARY[-52:]}", "--api.proxy=http://{}:3128 --demo"),
     ],
 )
-def test_a_token_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:
+def test_a_token_in_the_wrong_place_is_not_repeated(words: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        settings.load(words, {})
+        settings.load(words.format(CANARY).split(), {})
     assert not betrays(str(caught.value))
 
 

@@ -4,9 +4,9 @@ import ssl
 from pathlib import Path
 
 import pytest
-import trustme
 
 from borgbase_exporter.settings.webfile import RateLimit, WebConfig, WebConfigError, read
+from tests.web.conftest import Certificates
 
 EMPTY = 'tls_server_config: {cert_file: "", key_file: "", client_auth_type: ""}'
 PAIR_OF_FILES = "cert_file: server.pem, key_file: server.key"
@@ -17,14 +17,7 @@ HASH = "$2b$04$PLTzPO9cZNLzWy1pC0B6xOl6v37VJBO1kSKVkvnEYaQGWIQC3Y3dm"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
-    authority = trustme.CA()
-    leaf = authority.issue_cert("localhost")
-    leaf.private_key_pem.write_to_path(folder / "server.key")
-    leaf.cert_chain_pems[0].write_to_path(folder / "server.pem")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    authority.issue_cert(
-        "client.example", "10.0.0.1", "fd00::1", common_name="x"
-    ).private_key_and_cert_chain_pem.write_to_path(folder / "client.pem")
+    Certificates(folder)
     (folder / "garbage.pem").write_text("not a certificate")
     return folder
 
@@ -50,25 +43,6 @@ def inline(folder: Path, **names: str) -> str:
         content = (folder / file).read_text().replace("\n", "\n      ")
         lines.append(f"  {name}: |\n      {content}")
     return "\n".join(lines) + "\n"
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """Connect two contexts in memory; return the server's end."""
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    serving = server.wrap_bio(up, down, server_side=True)
-    calling = client.wrap_bio(down, up, server_hostname="localhost")
-    waiting = [calling, serving]
-    while waiting:
-        end = waiting.pop(0)
-        try:
-            end.do_handshake()
-        except ssl.SSLWantReadError:
-            waiting.append(end)
-    return serving
-
-
-def trusting(folder: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(folder / "ca.pem"))
 
 
 def test_everything_that_is_supported(folder: Path) -> None:
@@ -114,24 +88,16 @@ def test_an_empty_file_changes_nothing(folder: Path, text: str) -> None:
 
 def test_inline_certificates_serve_and_verify_and_leave_no_file(folder: Path) -> None:
     text = inline(folder, cert="server.pem", key="server.key", client_ca="ca.pem")
-    web = parse(folder, f"{text}  client_auth_type: RequireAndVerifyClientCert\n")
-    assert web.tls is not None
-    assert web.tls.files == ()
-    assert "PRIVATE" not in repr(web)
-    client = trusting(folder)
-    client.load_cert_chain(folder / "client.pem")
-    certificate = handshake(web.tls.context(), client).getpeercert()
-    assert certificate is not None
-    assert ("DNS", "client.example") in certificate["subjectAltName"]
-    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
-        handshake(web.tls.context(), trusting(folder))
-
-
-def test_a_key_in_the_file_with_a_certificate_beside_it(folder: Path) -> None:
-    web = parse(folder, f"{inline(folder, key='server.key')}  cert_file: server.pem\n")
-    assert web.tls is not None
-    assert web.tls.files == (folder / "server.pem",)
-    handshake(web.tls.context(), trusting(folder))
+    tls = parse(folder, f"{text}  client_auth_type: RequireAndVerifyClientCert\n").tls
+    assert tls is not None
+    assert tls.files == ()
+    assert "PRIVATE" not in repr(tls)
+    context = tls.context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) == 1
+    mixed = parse(folder, f"{inline(folder, key='server.key')}  cert_file: server.pem\n").tls
+    assert mixed is not None
+    assert mixed.files == (folder / "server.pem",)
 
 
 @pytest.mark.parametrize(
@@ -146,18 +112,15 @@ def test_a_key_in_the_file_with_a_certificate_beside_it(folder: Path) -> None:
     ],
 )
 def test_clients_need_one_of_the_allowed_names(folder: Path, sans: str, *, allowed: bool) -> None:
-    web = parse(
+    tls = parse(
         folder,
         f"tls_server_config: {{{PAIR_OF_FILES}, client_auth_type: RequireAndVerifyClientCert, "
         f"client_ca_file: ca.pem, client_allowed_sans: {sans}}}",
-    )
-    assert web.tls is not None
-    client = trusting(folder)
-    client.load_cert_chain(folder / "client.pem")
-    certificate = handshake(web.tls.context(), client).getpeercert()
-    assert certificate is not None
-    assert web.tls.allows(certificate) is allowed
-    assert not web.tls.allows({"subjectAltName": (("IP Address", "<invalid>"),)}) or sans == "[]"
+    ).tls
+    assert tls is not None
+    addresses = (("IP Address", "10.0.0.1"), ("IP Address", "FD00:0:0:0:0:0:0:1\n"))
+    assert tls.allows({"subjectAltName": (("DNS", "client.example"), *addresses)}) is allowed
+    assert tls.allows({"subjectAltName": (("IP Address", "<invalid>"),)}) is (sans == "[]")
 
 
 @pytest.mark.parametrize(
