@@ -37,17 +37,18 @@ def test_rules_fire_above_the_codes_thresholds(
     assert float(found[1]) == thresholds[number]
 
 
-@pytest.mark.parametrize("alert", ["BorgBaseSubscriptionExpiring", "BorgBaseTokenExpiring"])
-def test_expiries_are_reported_as_early(alert: str) -> None:
-    days = re.findall(r"< (\d+) \* 86400", ALERTS[alert, "warning"])
+@pytest.mark.parametrize(
+    ("alert", "severity", "seconds"),
+    [
+        ("BorgBaseTokenExpiring", "warning", problems.EXPIRY),
+        ("BorgBaseSubscriptionExpiring", "warning", problems.EXPIRY),
+        ("BorgBaseSubscriptionExpiring", "critical", problems.SOON),
+    ],
+)
+def test_expiries_are_reported_as_early(alert: str, severity: str, seconds: float) -> None:
+    days = re.findall(r"< (\d+) \* 86400", ALERTS[alert, severity])
 
-    assert [int(number) * 86_400 for number in days] == [problems.EXPIRY] * len(days) != []
-
-
-def test_a_subscription_is_critical_as_late() -> None:
-    days = re.findall(r"< (\d+) \* 86400", ALERTS["BorgBaseSubscriptionExpiring", "critical"])
-
-    assert {int(number) * 86_400 for number in days} == {problems.SOON}
+    assert {int(number) * 86_400 for number in days} == {seconds}
 
 
 def test_dashboards_change_colour_at_the_same_thresholds() -> None:
