@@ -8,10 +8,9 @@ would refuse modules whose go.mod excludes or replaces others.
 import json
 import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 
-from tests.programs import CACHE, UnavailableError, locked, reason, require, run
+from tests.programs import CACHE, locked, once, require, run
 
 # module: its version
 MODULES = {
@@ -41,45 +40,24 @@ def require_module(path: str) -> Path:
     return require(path, module)
 
 
+@once
 def tool(name: str) -> Path:
     """Return the path of a tool, built if need be."""
-    found = _built(name)
-    if isinstance(found, str):
-        raise UnavailableError(f"{name} cannot be built: {found}")
-    return found
-
-
-def module(path: str) -> Path:
-    """Return the folder of a Go module's files, at its version in MODULES."""
-    found = _module(path)
-    if isinstance(found, str):
-        raise UnavailableError(f"the Go module {path} cannot be fetched: {found}")
-    return found
-
-
-@cache
-def _built(name: str) -> Path | str:
-    """Return the tool's path, or why there is none (which is then found out only once)."""
     path, command = TOOLS[name]
     folder = CACHE / "go" / f"{name}-{MODULES[path]}"
-    try:
-        with locked(folder.parent):
-            if not folder.is_dir():
-                _build(module(path), command, folder / name)
-    except (OSError, subprocess.SubprocessError, UnavailableError) as fault:
-        return reason(fault)
+    with locked(folder.parent):
+        if not folder.is_dir():
+            _build(module(path), command, folder / name)
     return folder / name
 
 
-@cache
-def _module(path: str) -> Path | str:
-    try:
-        wanted = f"{path}@{MODULES[path]}"
-        _go(Path("/"), "mod", "download", wanted)  # with -json, it would hide errors in that
-        printed = _go(Path("/"), "mod", "download", "-json", wanted).stdout
-        return Path(json.loads(printed)["Dir"])
-    except (OSError, subprocess.SubprocessError) as fault:
-        return reason(fault)
+@once
+def module(path: str) -> Path:
+    """Return the folder of a Go module's files, at its version in MODULES."""
+    wanted = f"{path}@{MODULES[path]}"
+    _go(Path("/"), "mod", "download", wanted)  # with -json, it would hide errors in that
+    printed = _go(Path("/"), "mod", "download", "-json", wanted).stdout
+    return Path(json.loads(printed)["Dir"])
 
 
 def _build(source: Path, command: str, done: Path) -> None:

@@ -43,19 +43,8 @@ WHOLE = {"chromium-headless-shell": ("fonts-liberation",)}
 # package: which of its dependencies are unpacked with it
 DEPENDENCIES = {"prometheus": r"(?:libjs|fonts)-\S+"}  # the styles of its pages
 
-# package: (binary, absolute path in it, relative path of the same length)
-RELOCATED = {
-    "prometheus": (
-        "usr/bin/prometheus",
-        b"/usr/share/prometheus/web",
-        b"usr//share/prometheus/web",
-    ),
-    "prometheus-alertmanager": (
-        "usr/bin/prometheus-alertmanager",
-        b"/usr/share/prometheus/alertmanager",
-        b"usr//share/prometheus/alertmanager",
-    ),
-}
+# Read by Debian's Prometheus and Alertmanager, and the relative path of the same length.
+SHARED, RELOCATED = b"/usr/share/prometheus/", b"usr//share/prometheus/"
 
 # Read after the system's own apt configuration, whose hooks would reach outside the cache.
 APT_CONF = """\
@@ -88,14 +77,6 @@ def program(name: str) -> Path:
     return folder / binary
 
 
-def unpacked(package: str) -> Path:
-    """Return the folder that a Debian package is unpacked in."""
-    found = _unpacked(package)
-    if isinstance(found, str):
-        raise UnavailableError(f"Debian's package {package} cannot be fetched: {found}")
-    return found
-
-
 def root(path: Path) -> Path:
     """Return the folder that a program's package is unpacked in; / for an installed program."""
     return next((folder for folder in path.parents if folder.parent == CACHE), Path("/"))
@@ -119,18 +100,33 @@ def require(name: str, find: Callable[[str], Path] = program) -> Path:
         pytest.skip(str(fault))
 
 
-@cache
-def _unpacked(package: str) -> Path | str:
-    """Return the package's folder, or why there is none (which is then found out only once)."""
+def once(find: Callable[[str], Path]) -> Callable[[str], Path]:
+    """Remember what is found, or why it is unavailable."""
+
+    @cache
+    def attempt(name: str) -> Path | str:
+        try:
+            return find(name)
+        except (OSError, subprocess.SubprocessError, UnavailableError) as fault:
+            return reason(fault)
+
+    def found(name: str) -> Path:
+        result = attempt(name)
+        if isinstance(result, str):
+            raise UnavailableError(f"{name} cannot be fetched or built: {result}")
+        return result
+
+    return found
+
+
+@once
+def unpacked(package: str) -> Path:
+    """Return the folder that a Debian package is unpacked in."""
     done = CACHE / package
-    if done.is_dir():
-        return done
-    try:
+    if not done.is_dir():
         with locked(CACHE):
             if not done.is_dir():
                 _unpack(package, done)
-    except (OSError, subprocess.SubprocessError) as fault:
-        return reason(fault)
     return done
 
 
@@ -152,10 +148,8 @@ def _unpack(package: str, done: Path) -> None:
                 raise
         for deb in work.glob("*.deb"):
             run(work, "dpkg", "-x", str(deb), "root")
-        if package in RELOCATED:
-            binary, absolute, relative = RELOCATED[package]
-            if (path := work / "root" / binary).is_file():
-                path.write_bytes(path.read_bytes().replace(absolute, relative))
+        for path in (work / "root" / "usr" / "bin").glob(package):
+            path.write_bytes(path.read_bytes().replace(SHARED, RELOCATED))
         (work / "root").rename(done)
 
 
