@@ -66,16 +66,6 @@ def work(site: Serve) -> Site:
     return site(cast(well("home"), ailing("work")))
 
 
-def test_it_tells_what_is_wrong_and_what_to_do(visit: Visit, work: Site) -> None:
-    page = visit(work)
-    expect(page).to_have_title("2 critical problems and 2 warnings – borgbase-exporter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("2 critical problems and 2 warnings")
-    assert names(page)[:4] == ["silent", "full", "late", "unused"]
-    row = page.get_by_role("row", name="full")
-    expect(row).to_contain_text("97% of its quota used")
-    expect(row).to_contain_text("Raise the quota, or prune and compact.")
-
-
 def test_search(visit: Visit, work: Site) -> None:
     page = visit(work)
     search, matches = page.get_by_role("searchbox", name="Search"), page.get_by_role("status")

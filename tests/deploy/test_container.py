@@ -3,7 +3,6 @@
 With one, tests/deploy/image.py checks the built image.
 """
 
-import http.server
 import json
 import os
 import re
@@ -11,13 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from borgbase_exporter import settings
 from tests.end_to_end.processes import ROOT, exporter
+from tests.lab.scripts import answers
+from tests.lab.wire import Lab
 
 DEFAULT_PORT = 10133
 
@@ -56,19 +56,11 @@ def test_it_exposes_and_checks_the_default_port() -> None:
 
 
 def test_the_health_check_fails_for_an_exporter_that_is_unhealthy_or_gone(tmp_path: Path) -> None:
-    class Unhealthy(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(503)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
     with exporter(tmp_path, "--demo") as running:
         well = _health_check(running.address.rpartition(":")[2])
-    with http.server.HTTPServer(("127.0.0.1", 0), Unhealthy) as server:
-        threading.Thread(target=server.handle_request).start()
-        unhealthy = _health_check(str(server.server_port))
-    gone = _health_check(str(server.server_port))
+    with Lab(answers(b"stuck", "503 Service Unavailable")) as lab:
+        unhealthy = _health_check(str(lab.port))
+    gone = _health_check(str(lab.port))
 
     assert (well, unhealthy, gone) == (0, 1, 1)
 

@@ -1,8 +1,6 @@
 """The token stays secret; the harness watches everything that the processes print and serve."""
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -11,6 +9,8 @@ import pytest
 
 from tests.canary import CANARY
 from tests.end_to_end.processes import exporter, run, until
+from tests.lab.account import http
+from tests.lab.wire import Lab, Wire
 
 PAGES = ("/", "/metrics", "/status.json", "/-/healthy", "/-/ready", f"/{CANARY[:6]}")
 
@@ -20,29 +20,16 @@ def tattler() -> Iterator[str]:
     """An API that repeats the token in all its answers: refusals, errors and redirects."""
     statuses = cycle((200, 500, 302))
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            said = self.headers["Authorization"]
+    def tattle(wire: Wire) -> None:
+        while request := wire.request():
+            said, status = request.headers["authorization"], next(statuses)
             error = json.dumps({"errors": [{"message": f"Signature has expired: {said}"}]})
-            status = next(statuses)
             body = error if status == 200 else f"<html>{said}</html>"
-            self.send_response(status, said)
-            self.send_header("Location", f"http://127.0.0.1:1/?{said}")
-            self.send_header("X-Said", said)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
+            headers = (f"Location: http://127.0.0.1:1/?{said}", f"X-Said: {said}")
+            wire.send(http(body.encode(), f"{status} {said}", *headers))
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/graphql"
-        server.shutdown()
-        thread.join()
+    with Lab(tattle) as lab:
+        yield lab.url
 
 
 def test_an_api_that_repeats_the_token_is_not_quoted(tattler: str, tmp_path: Path) -> None:

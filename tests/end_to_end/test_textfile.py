@@ -200,15 +200,6 @@ def test_where_nothing_can_be_written_the_old_file_stays_alone(
     assert house.left == ["borgbase.prom"]
 
 
-def test_a_link_stays_and_its_target_is_replaced(house: House, tmp_path: Path) -> None:
-    target = tmp_path / "elsewhere.prom"
-    house.file.symlink_to(target)
-    assert house.run() == house.run() == (0,)
-    assert house.file.is_symlink()
-    assert house.work("polls_total") == 2
-    assert not target.is_symlink()
-
-
 def test_runs_at_the_same_time_do_no_harm_to_each_other(house: House) -> None:
     runs = [subprocess.Popen([*EXPORTER, *house.words], env=environment()) for _ in range(2)]
     assert [process.wait(30) for process in runs] == [0, 0]
