@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from borgbase_exporter.polling.poller import Poller
 from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import TokenFolder, TokenSource
 from tests.canary import CANARY
+from tests.polling import in_loop
 
 
 class Scripted(Poller):
@@ -43,7 +44,7 @@ class Rig:
         self.known: dict[str, AccountStatus] = {}
         self.polled_by: list[Scripted] = []
         self.put_count = 0
-        self.during_a_poll: Callable[[], None] = lambda: None
+        self.during_a_poll: Callable[[], object] = lambda: None
         board: Any = self
         self.accounts = Accounts(TokenFolder(folder), self.make, board, 0.0, lambda: self.ticks)
 
@@ -67,210 +68,157 @@ class Rig:
         while not condition():  # noqa: ASYNC110  # what is waited for is not ours to signal
             await asyncio.sleep(0)
 
+    async def hanging(self) -> threading.Event:
+        """Let the poll of an account begin; it hangs until the event is set."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            begun.set()
+            go_on.wait(30)
+
+        self.during_a_poll = hang
+        self.add("home")
+        await self.accounts.sync()
+        await self.until(begun.is_set)
+        return go_on
+
     async def polled(self, polls: int) -> None:
         """Wait until so many polls have ended; each account is also put once before its first."""
         await self.until(lambda: self.put_count == polls + len(self.pollers))
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[[Callable[[Rig], Coroutine[Any, Any, None]]], None]:
-    def runner(test: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
-        async def bounded() -> None:
-            rig = Rig(tmp_path)
-            async with asyncio.timeout(30):
-                try:
-                    await test(rig)
-                finally:
-                    rig.accounts.stop()
-
-        asyncio.run(bounded())
-
-    return runner
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
 
 
-Run = Callable[[Callable[[Rig], Coroutine[Any, Any, None]]], None]
+@in_loop
+async def test_accounts_come_and_go_with_their_files(rig: Rig) -> None:
+    rig.add("home")
+    rig.add("work")
+    await rig.accounts.sync()
+    await rig.polled(2)
+    assert set(rig.known) == {"home", "work"}
+    rig.add("club")
+    (rig.folder / "work").unlink()
+    await rig.accounts.sync()
+    await rig.polled(3)
+    assert set(rig.known) == {"home", "club"}
+    await rig.accounts.sync()
+    rig.accounts.poll_now()
+    await rig.polled(5)
+    names = [poller.status.name for poller in rig.polled_by]
+    assert (sorted(names[:2]), names[2]) == (["home", "work"], "club")
+    assert sorted(names[3:]) == ["club", "home"]
 
 
-def test_accounts_come_and_go_with_their_files(run: Run) -> None:
-    async def test(rig: Rig) -> None:
-        rig.add("home")
-        rig.add("work")
-        await rig.accounts.sync()
-        await rig.polled(2)
-        assert set(rig.known) == {"home", "work"}
-        rig.add("club")
-        (rig.folder / "work").unlink()
-        await rig.accounts.sync()
-        await rig.polled(3)
-        assert set(rig.known) == {"home", "club"}
-        await rig.accounts.sync()
-        rig.accounts.poll_now()
-        await rig.polled(5)
-        names = [poller.status.name for poller in rig.polled_by]
-        assert (sorted(names[:2]), names[2]) == (["home", "work"], "club")
-        assert sorted(names[3:]) == ["club", "home"]
-
-    run(test)
+@in_loop
+async def test_polls_end_when_they_are_stopped(rig: Rig) -> None:
+    rig.add("home")
+    await rig.accounts.sync()
+    await rig.polled(1)
+    rig.accounts.stop()
+    await rig.until(lambda: len(asyncio.all_tasks()) == 1)
 
 
-def test_polls_end_when_they_are_stopped(run: Run) -> None:
-    async def test(rig: Rig) -> None:
-        rig.add("home")
-        await rig.accounts.sync()
-        await rig.polled(1)
-        rig.accounts.stop()
-        await rig.until(lambda: len(asyncio.all_tasks()) == 1)
-
-    run(test)
-
-
-def test_accounts_are_looked_for_again_and_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(rig: Rig) -> None:
-        task = asyncio.create_task(rig.accounts.run())
-        for polls, name in enumerate(("home", "work"), 1):
-            rig.add(name)
-            await rig.polled(polls)
-        task.cancel()
-        assert set(rig.known) == {"home", "work"}
-
-    run(test)
+@in_loop
+async def test_accounts_are_looked_for_again_and_again(rig: Rig) -> None:
+    task = asyncio.create_task(rig.accounts.run())
+    for polls, name in enumerate(("home", "work"), 1):
+        rig.add(name)
+        await rig.polled(polls)
+    task.cancel()
+    assert set(rig.known) == {"home", "work"}
 
 
-def test_a_poll_under_way_does_not_bring_a_removed_account_back(run: Run) -> None:
-    async def test(rig: Rig) -> None:
-        begun, go_on = threading.Event(), threading.Event()
-
-        def wait() -> None:
-            begun.set()
-            assert go_on.wait(30)
-
-        rig.during_a_poll = wait
-        rig.add("home")
-        await rig.accounts.sync()
-        await rig.until(begun.is_set)
-        (rig.folder / "home").unlink()
-        await rig.accounts.sync()
-        go_on.set()
-        threads = [thread for thread in threading.enumerate() if thread.name == "poll home"]
-        await rig.until(lambda: not any(thread.is_alive() for thread in threads))
-        await asyncio.sleep(0)
-        assert rig.known == {}
-
-    run(test)
+@in_loop
+async def test_a_poll_under_way_does_not_bring_a_removed_account_back(rig: Rig) -> None:
+    go_on = await rig.hanging()
+    (rig.folder / "home").unlink()
+    await rig.accounts.sync()
+    go_on.set()
+    threads = [thread for thread in threading.enumerate() if thread.name == "poll home"]
+    await rig.until(lambda: not any(thread.is_alive() for thread in threads))
+    await asyncio.sleep(0)
+    assert rig.known == {}
 
 
-def test_everything_is_polled_at_once_when_asked(run: Run) -> None:
-    async def test(rig: Rig) -> None:
-        rig.add("home")
-        rig.add("work")
-        await rig.accounts.sync()
-        await rig.polled(2)
-        rig.accounts.poll_now()
-        await rig.polled(4)
-
-    run(test)
-
-
-def test_an_unreadable_folder_is_logged_once_and_changes_nothing(
-    run: Run, caplog: pytest.LogCaptureFixture
+@in_loop
+async def test_an_unreadable_folder_is_logged_once_and_changes_nothing(
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test(rig: Rig) -> None:
-        rig.add("home")
-        await rig.accounts.sync()
-        hidden = rig.folder.rename(rig.folder.with_name("elsewhere"))
-        await rig.accounts.sync()
-        await rig.accounts.sync()
-        assert set(rig.known) == {"home"}
-        assert caplog.text.count("No such file") == 1
-        hidden.rename(rig.folder)
-        await rig.accounts.sync()
-        assert set(rig.known) == {"home"}
-
-    run(test)
+    rig.add("home")
+    await rig.accounts.sync()
+    hidden = rig.folder.rename(rig.folder.with_name("elsewhere"))
+    await rig.accounts.sync()
+    await rig.accounts.sync()
+    assert set(rig.known) == {"home"}
+    assert caplog.text.count("No such file") == 1
+    hidden.rename(rig.folder)
+    await rig.accounts.sync()
+    assert set(rig.known) == {"home"}
 
 
-def test_an_empty_folder_is_logged_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def test(rig: Rig) -> None:
-        await rig.accounts.sync()
-        await rig.accounts.sync()
-        assert caplog.text.count("nothing to poll") == 1
-
-    run(test)
-
-
-def test_exposed_token_files_are_logged_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def test(rig: Rig) -> None:
-        rig.add("home")
-        (rig.folder / "home").chmod(0o644)
-        await rig.accounts.sync()
-        await rig.accounts.sync()
-        assert caplog.text.count("can be read by other users") == 1
-
-    run(test)
-
-
-def test_an_account_whose_poll_hangs_is_stuck(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def test(rig: Rig) -> None:
-        begun, go_on = threading.Event(), threading.Event()
-
-        def wait() -> None:
-            begun.set()
-            assert go_on.wait(30)
-
-        rig.during_a_poll = wait
-        rig.add("home")
-        await rig.accounts.sync()
-        await rig.until(begun.is_set)
-        rig.ticks = 30 + GRACE
-        assert rig.accounts.stuck() == []
-        rig.ticks += 1
-        assert rig.accounts.stuck() == ["home"]
-        assert rig.accounts.stuck() == ["home"]
-        assert caplog.text.count("hang or have ended") == 1
-        go_on.set()
-        await rig.polled(1)
-        await asyncio.sleep(0)
-        assert rig.accounts.stuck() == []
-        rig.ticks += 3600 + GRACE + 1
-        assert rig.accounts.stuck() == ["home"]
-
-    run(test)
-
-
-def test_an_account_whose_polls_have_ended_is_stuck(
-    run: Run, caplog: pytest.LogCaptureFixture
+@in_loop
+async def test_missing_and_exposed_files_are_logged_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test(rig: Rig) -> None:
-        def fail() -> None:
-            raise ZeroDivisionError("surprise")
-
-        rig.during_a_poll = fail
-        rig.add("home")
-        await rig.accounts.sync()
-        await rig.until(lambda: rig.accounts.stuck() == ["home"])
-        assert "surprise" in caplog.text
-
-    run(test)
+    await rig.accounts.sync()
+    await rig.accounts.sync()
+    assert caplog.text.count("nothing to poll") == 1
+    rig.add("home")
+    (rig.folder / "home").chmod(0o644)
+    await rig.accounts.sync()
+    await rig.accounts.sync()
+    assert caplog.text.count("can be read by other users") == 1
 
 
-def test_without_a_thread_left_polls_wait_and_go_on(
-    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@in_loop
+async def test_an_account_whose_poll_hangs_is_stuck(
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test(rig: Rig) -> None:
-        real, tries = threads.in_thread, 0
+    go_on = await rig.hanging()
+    rig.ticks = 30 + GRACE
+    assert rig.accounts.stuck() == []
+    rig.ticks += 1
+    assert rig.accounts.stuck() == ["home"]
+    assert rig.accounts.stuck() == ["home"]
+    assert caplog.text.count("hang or have ended") == 1
+    go_on.set()
+    await rig.polled(1)
+    await asyncio.sleep(0)
+    assert rig.accounts.stuck() == []
+    rig.ticks += 3600 + GRACE + 1
+    assert rig.accounts.stuck() == ["home"]
 
-        async def scarce(name: str, work: Callable[[], Any]) -> Any:
-            nonlocal tries
-            if name.startswith("poll ") and (tries := tries + 1) < 4:
-                raise RuntimeError("can't start new thread")
-            return await real(name, work)
 
-        monkeypatch.setattr(module, "in_thread", scarce)
-        monkeypatch.setattr(module, "NO_THREAD_PAUSE", 0.0)
-        rig.add("home")
-        await rig.accounts.sync()
-        await rig.polled(1)
-        assert caplog.text.count("no thread left") == 1
-        assert rig.accounts.stuck() == []
+@in_loop
+async def test_an_account_whose_polls_have_ended_is_stuck(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.during_a_poll = lambda: 1 // 0
+    rig.add("home")
+    await rig.accounts.sync()
+    await rig.until(lambda: rig.accounts.stuck() == ["home"])
+    assert "ZeroDivisionError" in caplog.text
 
-    run(test)
+
+@in_loop
+async def test_without_a_thread_left_polls_wait_and_go_on(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = threads.in_thread, 0
+
+    async def scarce(name: str, work: Callable[[], Any]) -> Any:
+        nonlocal tries
+        if name.startswith("poll ") and (tries := tries + 1) < 4:
+            raise RuntimeError("can't start new thread")
+        return await real(name, work)
+
+    monkeypatch.setattr(module, "in_thread", scarce)
+    monkeypatch.setattr(module, "NO_THREAD_PAUSE", 0.0)
+    rig.add("home")
+    await rig.accounts.sync()
+    await rig.polled(1)
+    assert caplog.text.count("no thread left") == 1
+    assert rig.accounts.stuck() == []

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import pytest
 
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.board import LONGEST_REST, Board
 from tests.facts import NOW, status
+from tests.polling import in_loop
 
 MAX_AGE = 3600.0
 Accounts = Mapping[str, AccountStatus]
@@ -37,124 +40,113 @@ class Rig:
         self.while_resting()
 
 
-def run(test: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await test(Rig())
-
-    asyncio.run(bounded())
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
 
 
-def test_what_is_known_and_what_is_rendered_change_together() -> None:
-    async def test(rig: Rig) -> None:
-        assert rig.board.latest.pages == ""
-        rig.board.put(status("a"))
-        await rig.board.refresh()
-        before = rig.board.latest
-        rig.board.put(status("b"))
-        await rig.board.refresh()
-        assert (before.pages, list(before.accounts)) == ("a", ["a"])
-        after = await rig.board.view()
-        assert (after.pages, list(after.accounts)) == ("a,b", ["a", "b"])
-        assert after.revision > before.revision
-        rig.board.remove("a")
-        await rig.board.refresh()
-        assert rig.board.latest.pages == "b"
-
-    run(test)
+@in_loop
+async def test_what_is_known_and_what_is_rendered_change_together(rig: Rig) -> None:
+    assert rig.board.latest.pages == ""
+    rig.board.put(status("a"))
+    await rig.board.refresh()
+    before = rig.board.latest
+    rig.board.put(status("b"))
+    await rig.board.refresh()
+    assert (before.pages, list(before.accounts)) == ("a", ["a"])
+    after = await rig.board.view()
+    assert (after.pages, list(after.accounts)) == ("a,b", ["a", "b"])
+    assert after.revision > before.revision
+    rig.board.remove("a")
+    await rig.board.refresh()
+    assert rig.board.latest.pages == "b"
 
 
-def test_expired_values_are_never_in_a_view() -> None:
-    async def test(rig: Rig) -> None:
-        rig.board.put(status("a"))
-        rig.board.put(status("b", taken=NOW - 60))
-        await rig.board.refresh()
-        rig.now += MAX_AGE - 60
-        assert rig.board.latest.pages == "a,b"
-        assert (await rig.board.view()).pages == "a"
-        renderings = len(rig.rendered)
-        await asyncio.gather(*(rig.board.view() for _ in range(3)))
-        assert len(rig.rendered) == renderings
-        rig.now += MAX_AGE
-        views = await asyncio.gather(*(rig.board.view() for _ in range(3)))
-        assert [view.pages for view in views] == [""] * 3
-        assert len(rig.rendered) == renderings + 1
-        assert rig.board.latest.accounts["a"].snapshot.repos is None
-        assert rig.board.latest.accounts["a"].polls
-
-    run(test)
+@in_loop
+async def test_expired_values_are_never_in_a_view(rig: Rig) -> None:
+    rig.board.put(status("a"))
+    rig.board.put(status("b", taken=NOW - 60))
+    await rig.board.refresh()
+    rig.now += MAX_AGE - 60
+    assert rig.board.latest.pages == "a,b"
+    assert (await rig.board.view()).pages == "a"
+    renderings = len(rig.rendered)
+    await asyncio.gather(*(rig.board.view() for _ in range(3)))
+    assert len(rig.rendered) == renderings
+    rig.now += MAX_AGE
+    views = await asyncio.gather(*(rig.board.view() for _ in range(3)))
+    assert [view.pages for view in views] == [""] * 3
+    assert len(rig.rendered) == renderings + 1
+    assert rig.board.latest.accounts["a"].snapshot.repos is None
+    assert rig.board.latest.accounts["a"].polls
 
 
-def test_values_from_a_clock_that_was_ahead_expire_by_the_right_one() -> None:
-    async def test(rig: Rig) -> None:
-        rig.board.put(status("a", taken=NOW + 10 * MAX_AGE))
-        await rig.board.refresh()
-        rig.now += MAX_AGE
-        assert (await rig.board.view()).pages == ""
-
-    run(test)
+@in_loop
+async def test_values_from_a_clock_that_was_ahead_expire_by_the_right_one(rig: Rig) -> None:
+    rig.board.put(status("a", taken=NOW + 10 * MAX_AGE))
+    await rig.board.refresh()
+    rig.now += MAX_AGE
+    assert (await rig.board.view()).pages == ""
 
 
-def test_accounts_that_are_polled_together_share_a_rendering(monkeypatch: Any) -> None:
-    async def test(rig: Rig) -> None:
-        monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
-        rendered = asyncio.Event()
-        original = rig.render
+@in_loop
+async def test_accounts_that_are_polled_together_share_a_rendering(
+    rig: Rig, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
+    rendered = asyncio.Event()
+    original = rig.render
 
-        def render(accounts: Accounts) -> str:
-            page = original(accounts)
-            if len(accounts) == 3:
-                loop.call_soon_threadsafe(rendered.set)
-            return page
+    def render(accounts: Accounts) -> str:
+        page = original(accounts)
+        if len(accounts) == 3:
+            loop.call_soon_threadsafe(rendered.set)
+        return page
 
-        loop = asyncio.get_running_loop()
-        rig.board.render = render
-        rig.board.put(status("a"))
-        await rig.board.refresh()
-        rig.while_resting = lambda: rig.board.put(status("c"))
-        rig.board.put(status("b"))
-        task = asyncio.create_task(rig.board.run())
-        await rendered.wait()
-        task.cancel()
-        assert rig.rendered[1:] == [["a"], ["a", "b", "c"]]
-        assert rig.rests == [LONGEST_REST]
-
-    run(test)
-
-
-def test_nothing_is_rendered_again_until_something_changes_or_expires(monkeypatch: Any) -> None:
-    async def test(rig: Rig) -> None:
-        monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
-        timeouts: list[float | None] = []
-
-        def timeout(seconds: float | None) -> asyncio.Timeout:
-            timeouts.append(seconds)
-            if len(timeouts) == 2:  # its wait after the first rendering
-                rig.now += seconds or 0.0
-                return real(0.0)
-            return real(seconds if len(timeouts) < 3 else None)
-
-        real = asyncio.timeout
-        monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.timeout", timeout)
-        task = asyncio.create_task(rig.board.run())
-        rig.board.put(status("a"))
-        while len(timeouts) < 3:
-            await asyncio.wait([task], timeout=0.001)
-        task.cancel()
-        assert timeouts == [None, MAX_AGE, None]
-        assert rig.rendered == [[], ["a"], []]
-
-    run(test)
+    loop = asyncio.get_running_loop()
+    rig.board.render = render
+    rig.board.put(status("a"))
+    await rig.board.refresh()
+    rig.while_resting = lambda: rig.board.put(status("c"))
+    rig.board.put(status("b"))
+    task = asyncio.create_task(rig.board.run())
+    await rendered.wait()
+    task.cancel()
+    assert rig.rendered[1:] == [["a"], ["a", "b", "c"]]
+    assert rig.rests == [LONGEST_REST]
 
 
-def test_without_a_thread_left_it_renders_all_the_same(monkeypatch: Any) -> None:
+@in_loop
+async def test_nothing_is_rendered_again_until_something_changes_or_expires(
+    rig: Rig, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
+    timeouts: list[float | None] = []
+
+    def timeout(seconds: float | None) -> asyncio.Timeout:
+        timeouts.append(seconds)
+        if len(timeouts) == 2:  # its wait after the first rendering
+            rig.now += seconds or 0.0
+            return real(0.0)
+        return real(seconds if len(timeouts) < 3 else None)
+
+    real = asyncio.timeout
+    monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.timeout", timeout)
+    task = asyncio.create_task(rig.board.run())
+    rig.board.put(status("a"))
+    while len(timeouts) < 3:
+        await asyncio.wait([task], timeout=0.001)
+    task.cancel()
+    assert timeouts == [None, MAX_AGE, None]
+    assert rig.rendered == [[], ["a"], []]
+
+
+@in_loop
+async def test_without_a_thread_left_it_renders_all_the_same(rig: Rig, monkeypatch: Any) -> None:
     async def no_thread(_name: str, _work: Callable[[], object]) -> object:
         raise RuntimeError("can't start new thread")
 
-    async def test(rig: Rig) -> None:
-        monkeypatch.setattr("borgbase_exporter.polling.board.in_thread", no_thread)
-        rig.board.put(status("a"))
-        await rig.board.refresh()
-        assert rig.board.latest.pages == "a"
-
-    run(test)
+    monkeypatch.setattr("borgbase_exporter.polling.board.in_thread", no_thread)
+    rig.board.put(status("a"))
+    await rig.board.refresh()
+    assert rig.board.latest.pages == "a"
