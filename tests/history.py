@@ -28,7 +28,7 @@ import msgspec
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.transport import Reply, Transport
-from borgbase_exporter.errors import HTTPStatusError, PollError
+from borgbase_exporter.errors import HTTPStatusError
 from borgbase_exporter.metrics.exposition import OPENMETRICS, Renderer
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller
@@ -67,15 +67,14 @@ class History:
     The accounts, here by name, must live by `clock`. Every `step` seconds Prometheus scrapes, every
     `interval` the exporter polls. Each of the `events` is carried out when its time comes: it may
     change accounts, or this history's `schema`, by which the API answers. While `failing`, the API
-    answers with `fault`. While `down`, the exporter does not run; then it starts anew, its counters
-    at 0. The `targets` are the exporter and its replicas, which agree in all but their labels.
+    answers with HTTP 503. While `down`, the exporter does not run; then it starts anew, its
+    counters at 0. The `targets` are the exporter and its replicas, which agree in all but their labels.
     """
 
     clock: Clock
     accounts: Mapping[str, SimulatedAccount]
     events: Mapping[float, Callable[[], object]] = field(default_factory=dict)
     failing: Collection[Span] = ()
-    fault: PollError = field(default_factory=lambda: HTTPStatusError("answered with HTTP 503"))
     down: Collection[Span] = ()
     schema: Edition = field(default_factory=Edition)
     simulated: bool = False
@@ -187,7 +186,7 @@ class _Wire(Transport):
     def post(self, query: str, token: str, *, seconds: float) -> Reply:
         self.take_time()
         if within(self.account.now(), self.history.failing):
-            raise self.history.fault
+            raise HTTPStatusError("answered with HTTP 503")
         record = self.account.token_for(token)
         answers = root(self.account.moment(), record.permission if record else None)
         # One row for each day of two years, of which the newest is read: nearly all of the work.

@@ -29,16 +29,11 @@ class Drift:
     """
 
     without: frozenset[str] = frozenset()
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    """New names without their type; a size in `Gb` renamed to one without is converted to MB."""
-    broken: frozenset[str] = frozenset()
-    """Fields whose resolvers raise."""
     nulls: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """The indices of the entries that are null in a list."""
 
     def __post_init__(self) -> None:
-        named = {*self.without, *self.renamed, *self.broken, *self.nulls}
-        if unknown := named - _documented_fields():
+        if unknown := {*self.without, *self.nulls} - _documented_fields():
             raise ValueError(f"not in the documented schema: {', '.join(sorted(unknown))}")
 
 
@@ -46,8 +41,7 @@ class Edition:
     """The schema with a drift, ready to answer queries; it never changes."""
 
     def __init__(self, drift: Drift | None = None) -> None:
-        self.drift = drift or Drift()
-        self._schema = _drifted(self.drift)
+        self._schema = _drifted(drift or Drift())
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     def execute(self, query: str, root: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,34 +89,13 @@ def _drifted(drift: Drift) -> GraphQLSchema:
             coordinate = f"{type_.name}.{name}"
             for argument, definition in field_.args.items():
                 definition.out_name = re.sub("([A-Z])", r"_\1", argument).lower()
-            new_name = drift.renamed.get(coordinate, name)
-            gaps = drift.nulls.get(coordinate, frozenset())
-            if coordinate in drift.broken:
-                field_.resolve = _fail
-            elif new_name != name or gaps:
-                to_mb = name.endswith("Gb") and not new_name.endswith("Gb")
-                field_.resolve = partial(_resolve, name, 1000 if to_mb else 1, gaps)
-            del type_.fields[name]
-            if coordinate not in drift.without:
-                type_.fields[new_name] = field_
+            if gaps := drift.nulls.get(coordinate):
+                field_.resolve = partial(_with_gaps, name, gaps)
+            if coordinate in drift.without:
+                del type_.fields[name]
     return schema
 
 
-def _fail(_source: Any, _info: Any, **_args: Any) -> None:
-    raise RuntimeError("Something went wrong")
-
-
-def _resolve(
-    name: str,
-    factor: int,
-    gaps: Collection[int],
-    source: Mapping[str, Any],
-    info: Any,
-    **args: Any,
-) -> Any:
-    value = source[name]
-    if callable(value):
-        value = value(info, **args)
-    if gaps:
-        return [None if index in gaps else entry for index, entry in enumerate(value)]
-    return value if value is None or factor == 1 else value * factor
+def _with_gaps(name: str, gaps: Collection[int], source: Mapping[str, Any], info: Any) -> Any:
+    entries = source[name](info)
+    return [None if index in gaps else entry for index, entry in enumerate(entries)]

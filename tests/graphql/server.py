@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import socketserver
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,28 +12,15 @@ from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
 from borgbase_exporter.demo.answers import DENIED, JSON, Moment
 from tests.graphql.schema import Drift, Edition
 
-OLDER_PLAN = {"PlanType.maxSizeGb": "maxSize", "PlanType.includedGb": "includedSize"}
-"""The renaming by which plans have the sizes that they had before."""
-
 _ALLOWED: dict[str | None, Collection[str]] = {None: (), "CO": ("repoList", "sshList")}
 
 
 class GraphQLApi(SimulatedApi):
-    """Like SimulatedApi, but for any query. Fields are written like `RepoType.quota`.
+    """Like SimulatedApi, but for any query."""
 
-    Those `without` are missing from the schema, those `renamed` have another name there.
-    ValueError for fields that are not documented.
-    """
-
-    def __init__(
-        self,
-        accounts: Sequence[SimulatedAccount],
-        *,
-        without: Collection[str] = (),
-        renamed: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, accounts: Sequence[SimulatedAccount]) -> None:
         super().__init__(accounts)
-        self._edition = Edition(Drift(without=frozenset(without), renamed=renamed or {}))
+        self._edition = Edition()
         self.requests: list[str] = []
         """The queries so far, valid or not."""
 
@@ -48,14 +34,8 @@ class GraphQLApi(SimulatedApi):
         self.__enter__()
 
     def drop_field(self, field: str) -> None:
-        """Remove a field from the schema."""
-        drift = self._edition.drift
-        self._edition = Edition(replace(drift, without=drift.without | {field}))
-
-    def break_resolver(self, field: str) -> None:
-        """Make a field fail: null with an error, or what that does to its non-null parents."""
-        drift = self._edition.drift
-        self._edition = Edition(replace(drift, broken=drift.broken | {field}))
+        """Remove a field, such as `RepoType.quota`, from the schema."""
+        self._edition = Edition(Drift(without=frozenset({field})))
 
     def reply(self, body: bytes, secret: str) -> tuple[int, JSON]:
         """Answer a request with an HTTP status and JSON."""
