@@ -68,7 +68,7 @@ class History:
     `interval` the exporter polls. Each of the `events` is carried out when its time comes: it may
     change accounts, or this history's `schema`, by which the API answers. While `failing`, the API
     answers with HTTP 503. While `down`, the exporter does not run; then it starts anew, its
-    counters at 0. The `targets` are the exporter and its replicas, which agree in all but their labels.
+    counters at 0. The `targets` are the exporter and its replicas, equal in all but their labels.
     """
 
     clock: Clock

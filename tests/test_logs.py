@@ -5,6 +5,8 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -61,54 +63,36 @@ from borgbase_exporter.logs import Log
 log = Log("info", "logfmt")
 for number in range({3 * WAITING}):
     logging.info("record %d", number)
+print("logged", flush=True)
+if input() == "more":  # the reader has read what was kept
+    logging.info("last")
 log.end()
 print("ended")
 """
 
 
-def test_a_log_that_nobody_reads_never_blocks_the_program() -> None:
-    reader, writer = os.pipe()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", LOGS_TOO_MUCH],
-            stderr=writer,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            timeout=60,
-            check=True,
-        )
-    finally:
-        os.close(writer)
-        os.close(reader)
-    assert done.stdout == b"ended\n"
-
-
-LOGS_AGAIN = f"""
-{LOGS_TOO_MUCH.partition("log.end()")[0]}
-print("logged", flush=True)
-input()  # until the reader has read what was kept
-logging.info("last")
-log.end()
-"""
-
-
-def test_dropped_records_are_counted() -> None:
+@pytest.fixture
+def process() -> Iterator[Any]:
+    """Yield a program that has logged much; nobody has read any of it."""
+    command, path = (sys.executable, "-c", LOGS_TOO_MUCH), os.pathsep.join(sys.path)
+    environment, pipe = {**os.environ, "PYTHONPATH": path}, subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", LOGS_AGAIN],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
     ) as process:
-        assert process.stdin
         assert process.stdout
-        assert process.stderr
         assert process.stdout.readline() == "logged\n"
-        kept = [process.stderr.readline() for _ in range(WAITING)]
-        process.stdin.write("\n")
-        process.stdin.close()
-        rest = process.stderr.read().splitlines()
+        yield process
+
+
+def test_a_log_that_nobody_reads_never_blocks_the_program(process: Any) -> None:
+    print("no more", file=process.stdin, flush=True)
+    assert process.stdout.readline() == "ended\n"
+
+
+def test_dropped_records_are_counted(process: Any) -> None:
+    kept = [process.stderr.readline() for _ in range(WAITING)]
+    print("more", file=process.stdin, flush=True)
+    rest = process.stderr.read().splitlines()
     assert kept[0].endswith('msg="record 0"\n')
     assert "log records were dropped" in rest[-2]
     assert rest[-1].endswith("msg=last")

@@ -18,8 +18,12 @@ def jwt(payload: object) -> str:
     return f"aGVhZA.{body}.c2ln"
 
 
-def test_a_token_file_is_read_again_each_time_and_stripped(tmp_path: Path) -> None:
-    path = tmp_path / "token"
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "token"
+
+
+def test_a_token_file_is_read_again_each_time_and_stripped(path: Path) -> None:
     path.write_text(f"\n  {CANARY}\r\n")
     source = TokenFile(path)
     assert source.read() == CANARY
@@ -42,17 +46,15 @@ def test_a_token_file_is_read_again_each_time_and_stripped(tmp_path: Path) -> No
     ],
 )
 def test_a_file_without_a_token_is_refused_by_place_not_by_content(
-    tmp_path: Path, content: bytes, complaint: str
+    path: Path, content: bytes, complaint: str
 ) -> None:
-    path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(TokenError) as caught:
         TokenFile(path).read()
     assert str(caught.value).startswith(f"{path}: {complaint}")
 
 
-def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
-    path = tmp_path / "token"
+def test_a_huge_file_is_not_read_whole(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2**40)  # sparse; reading it would need a terabyte of memory
     with pytest.raises(TokenError, match="larger than 64 KiB"):
@@ -75,32 +77,28 @@ def test_pipes_sockets_and_devices_are_refused_without_waiting(
     "token", [CANARY, "opaque", "c29tZQ==", "a+b/c=", "ab_-.cd.ef", "bearertoken", "tokens"]
 )
 @pytest.mark.parametrize("form", ["{}\n", "{}\r\n", "  {}\t\n", "\ufeff{}\n"])
-def test_what_may_be_a_token_is_accepted(tmp_path: Path, token: str, form: str) -> None:
-    path = tmp_path / "token"
+def test_what_may_be_a_token_is_accepted(path: Path, token: str, form: str) -> None:
     path.write_text(form.format(token), "utf-8", newline="")
     assert TokenFile(path).read() == token
 
 
-def test_files_that_others_may_read_are_exposed(tmp_path: Path) -> None:
-    path = tmp_path / "token"
+def test_files_that_others_may_read_are_exposed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path.write_text(CANARY)
-    for mode, exposed in ((0o600, False), (0o400, False), (0o640, True), (0o604, True)):
-        path.chmod(mode)
-        assert TokenFile(path).exposed is exposed
+    owner = path.stat().st_uid
+    member = owner + 1  # of the file's group, perhaps
+    for user, safe, exposed in (
+        (owner, 0o600, 0o640),
+        (owner, 0o400, 0o604),
+        (member, 0o640, 0o644),
+    ):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        for mode in (safe, exposed):
+            path.chmod(mode)
+            assert TokenFile(path).exposed is (mode == exposed)
     path.unlink()
     assert TokenFile(path).exposed is False
-
-
-def test_a_group_may_read_a_file_that_the_exporter_reads_as_its_member(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "token"
-    path.write_text(CANARY)
-    path.chmod(0o640)
-    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
-    assert TokenFile(path).exposed is False
-    path.chmod(0o644)
-    assert TokenFile(path).exposed is True
 
 
 def test_a_folder_names_accounts_by_file_as_kubernetes_mounts_them(tmp_path: Path) -> None:
@@ -117,12 +115,12 @@ def test_a_folder_names_accounts_by_file_as_kubernetes_mounts_them(tmp_path: Pat
     assert {name: source.read() for name, source in sources.items()} == {"home": "a", "work": "b"}
 
 
-def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(path: Path) -> None:
     with pytest.raises(TokenError, match="No such file"):
-        TokenFolder(tmp_path / "none").sources()
-    (tmp_path / "token").touch()
+        TokenFolder(path).sources()
+    path.touch()
     with pytest.raises(TokenError, match="Not a directory"):
-        TokenFolder(tmp_path / "token").sources()
+        TokenFolder(path).sources()
 
 
 def test_a_bad_entry_costs_its_own_account_alone(tmp_path: Path) -> None:
