@@ -44,7 +44,7 @@ FULL_REPO = Repo(
 BARE_REPO = Repo(id="bbbb2222", name="bare")
 REPOS = RepoList((FULL_REPO, BARE_REPO), complete=True)
 ACCOUNT = Account(
-    plan=Plan("Small", included=250_000_000_000, max=None, max_repos=10),
+    plan=Plan("Small", included=250_000_000_000, maximum=None, max_repos=10),
     billed_usage=120_000_000_000,
     billed_excess=0,
     accrued_overage_usd=1.25,

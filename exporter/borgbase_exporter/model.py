@@ -66,13 +66,13 @@ class Plan:
 
     name: str
     included: float | None = None
-    max: float | None = None
+    maximum: float | None = None
     max_repos: int | None = None
 
     @property
     def limit(self) -> float | None:
         """How much may be stored: the maximum, else what the price includes."""
-        return self.max or self.included
+        return self.maximum or self.included
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ def test_json_is_for_machines() -> None:
     counts = {"skipped": 0, "fields_skipped": 0, "missing_fields": []}
     outcome = {"success": True, "failure": None, "taken": NOW, "shown": True}
     assert account["collectors"]["repos"] == {**counts, **outcome}
-    assert account["account"]["plan"]["name"] == "Small"
+    plan = {"name": "Small", "included": 1000.0, "maximum": None, "max_repos": None}
+    assert account["account"]["plan"] == plan
     assert account["usage"] == 176.0
 
 

@@ -182,7 +182,7 @@ def _plan(node: _Plan) -> model.Plan:
     sizes = _facts(node)
     included = sizes["included_gb"] or sizes["included_size"]
     maximum = sizes["max_size_gb"] or sizes["max_size"]
-    return _known(model.Plan, node, included=included, max=maximum)
+    return _known(model.Plan, node, included=included, maximum=maximum)
 
 
 class _SSHKey(Node):

@@ -87,7 +87,7 @@ def of_account(account: AccountReport, at: float) -> Iterator[Fact]:
         yield Fact("Stored", size(account.usage) + limit, None, share, level)
     if paid.plan:
         included = f", {size(plan.included)} included" if plan.included else ""
-        maximum = f", {size(plan.max)} at most" if plan.max else ""
+        maximum = f", {size(plan.maximum)} at most" if plan.maximum else ""
         yield Fact("Plan", f"{plan.name}{included}{maximum}")
     if paid.accrued_overage_usd:
         yield Fact("Overage so far", f"{paid.accrued_overage_usd:.2f} USD")

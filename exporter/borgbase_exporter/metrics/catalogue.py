@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -45,6 +45,13 @@ class Scope(Generic[S]):
 
 
 _UNIT = re.compile("_(bytes|timestamp_seconds|seconds|total)$")
+_FIELDS = {
+    "max": "maximum",
+    "expiration": "expires",
+    "last_poll_duration": "duration",
+    "poll_interval": "interval",
+}
+"""The model's fields that metrics have another name for."""
 
 
 def _fact(path: str) -> Callable[[Any], Labelled]:
@@ -59,10 +66,13 @@ def _fact(path: str) -> Callable[[Any], Labelled]:
     return samples
 
 
-def _facts(prefix: str, path: str = "", **helps: str) -> Iterator[Metric[Any]]:
-    """Yield a metric for each fact; without prefix and unit, its name is that of the fact."""
-    for name, text in helps.items():
-        yield Metric(prefix + name, text, _fact(path + _UNIT.sub("", name)))
+def _facts(prefix: str, path: str = "", **helps: str) -> tuple[Metric[Any], ...]:
+    """Return a metric for each fact; its name is that of the fact, with a prefix and a unit."""
+    fields = ((name, _UNIT.sub("", name)) for name in helps)
+    return tuple(
+        Metric(prefix + name, helps[name], _fact(path + _FIELDS.get(field, field)))
+        for name, field in fields
+    )
 
 
 _INFO = ("region", "format", "borg_version", "encryption", "access_mode", "server")
@@ -172,12 +182,10 @@ SSH_KEY: Scope[SSHKey] = Scope(
         ((status.name, key.id, key.name), key)
         for key in (snapshot.ssh_keys.keys if snapshot.ssh_keys else ())
     ),
-    tuple(
-        _facts(
-            "borgbase_ssh_key_",
-            added_timestamp_seconds="When the SSH key was added.",
-            last_used_timestamp_seconds="When the SSH key was last used; absent when never.",
-        )
+    _facts(
+        "borgbase_ssh_key_",
+        added_timestamp_seconds="When the SSH key was added.",
+        last_used_timestamp_seconds="When the SSH key was last used; absent when never.",
     ),
 )
 
@@ -189,16 +197,10 @@ API_TOKEN: Scope[APIToken] = Scope(
         ((status.name, token.id, token.name, token.permission), token)
         for token in (snapshot.tokens.tokens if snapshot.tokens else ())
     ),
-    (
-        Metric(
-            "borgbase_api_token_expiration_timestamp_seconds",
-            "When the API token expires; absent when never.",
-            _fact("expires"),
-        ),
-        *_facts(
-            "borgbase_api_token_",
-            last_used_timestamp_seconds="When the API token was last used; absent when never.",
-        ),
+    _facts(
+        "borgbase_api_token_",
+        expiration_timestamp_seconds="When the API token expires; absent when never.",
+        last_used_timestamp_seconds="When the API token was last used; absent when never.",
     ),
 )
 
@@ -224,14 +226,8 @@ POLLING: Scope[AccountStatus] = Scope(
             last_poll_timestamp_seconds="When the last poll ended; absent before the first.",
             last_success_timestamp_seconds="When the last successful poll of the repo list ended; "
             "absent before the first.",
-        ),
-        *_facts(
-            "borgbase_last_poll_",
-            duration_seconds="How long the last poll took; absent before the first.",
-        ),
-        *_facts("borgbase_poll_", interval_seconds="Time between two polls of the account."),
-        *_facts(
-            "borgbase_",
+            last_poll_duration_seconds="How long the last poll took; absent before the first.",
+            poll_interval_seconds="Time between two polls of the account.",
             simulated="Whether the account is simulated (--demo), so that its data is invented.",
             polls_total="Polls so far.",
         ),
