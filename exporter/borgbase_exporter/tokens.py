@@ -42,16 +42,18 @@ class GivenToken:
         return token
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFile:
-    """A token in a file, read again each time, so that rotation needs no restart."""
-
+@dataclass(frozen=True)
+class _OnDisk:
     path: Path
 
     @property
     def origin(self) -> str:
-        """The file's path."""
+        """The path, for people."""
         return encodable(str(self.path))
+
+
+class TokenFile(_OnDisk):
+    """A token in a file, read again each time, so that rotation needs no restart."""
 
     def read(self) -> str:
         """Return the file's token; raise TokenError when there is none. Never blocks."""
@@ -101,20 +103,12 @@ class OneToken:
         return {self.account: self.source}
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFolder:
+class TokenFolder(_OnDisk):
     """A folder with a token file per account; the name of the file is that of the account.
 
     A mounted Kubernetes Secret has this form: links into a folder `..data`, so names that start
     with a dot are left out. Files may come and go; one that cannot be read costs its own account.
     """
-
-    path: Path
-
-    @property
-    def origin(self) -> str:
-        """The folder's path."""
-        return encodable(str(self.path))
 
     def sources(self) -> dict[str, TokenSource]:
         """Return the files by account; raise TokenError when the folder cannot be read."""

@@ -20,7 +20,7 @@ from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.metrics.exposition import Pages, Renderer
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.accounts import RESCAN, Accounts
-from borgbase_exporter.polling.board import Board, View
+from borgbase_exporter.polling.board import Board
 from borgbase_exporter.settings import Serve, webfile
 from borgbase_exporter.settings.webfile import WebConfigError
 from borgbase_exporter.web.app import App
@@ -44,16 +44,13 @@ class Exporter:
         self._renderer = Renderer()
         self.page = StatusPage(self, settings) if settings.web.status_page else None
         self.board: Board[Pages] = Board(self._render, settings.poll.max_age)
+        self.view = self.board.view
         self.accounts = Accounts(
             settings.tokens,
             functools.partial(make_poller, settings),
             self.board,
             rescan=min(RESCAN, settings.poll.interval),
         )
-
-    async def view(self) -> View[Pages]:
-        """Return the newest view, in which nothing has expired."""
-        return await self.board.view()
 
     def _render(self, accounts: Mapping[str, AccountStatus]) -> Pages:
         if self.page:
