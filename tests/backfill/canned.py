@@ -60,10 +60,8 @@ class Canned:
             }
             for repo_id, values in self.usage.items()
         ]
-        days = _dates(self.today, len(self.billed or ()))
-        rows = [
-            {"date": day, "usedGb": used} for day, used in zip(days, self.billed or (), strict=True)
-        ]
+        billed = zip(_dates(self.today, len(self.billed or ())), self.billed or (), strict=True)
+        rows = [{"date": day, "usedGb": used} for day, used in billed]
         overage = None if self.billed is None else rows[::-1]
         data = {"isAuthenticated": True, "repoList": repos, "overageList": overage}
         return msgspec.json.encode({"data": data})
@@ -73,14 +71,10 @@ class Canned:
         return f'{{"data":{{"isAuthenticated":true,{",".join(lists)}}}}}'.encode()
 
     def _rows(self, repo_id: str) -> str:
-        values = self.usage[repo_id]
-        if values is None:
+        if (values := self.usage[repo_id]) is None:
             return "null"
-        rows = (
-            f'{{"date":"{day}","diskUsage":{value}}}'
-            for day, value in zip(_dates(self.today, len(values)), values, strict=True)
-            if value is not None
-        )
+        days = zip(_dates(self.today, len(values)), values, strict=True)
+        rows = (f'{{"date":"{day}","diskUsage":{used}}}' for day, used in days if used is not None)
         return f"[{','.join(rows)}]"
 
 
