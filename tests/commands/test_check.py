@@ -31,7 +31,7 @@ from tests.lab.wire import Lab
 
 TROUBLED = {"plan", "subscription", "API token terraform"}
 TROUBLED |= {"repo postgres-prod", "repo gitea", "repo new-server"}
-"""Where the simulated account has troubles, as far as one look can tell."""
+"""Where the simulated account has troubles, as far as one poll shows."""
 FORMATS = ("text", "json", "nagios", "checkmk")
 Checked = Callable[..., tuple[int, str, str]]
 

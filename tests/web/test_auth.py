@@ -102,7 +102,7 @@ def test_an_unknown_user_costs_as_much_as_a_known_one(auth: BasicAuth, checks: C
 
 
 def test_what_was_remembered_of_one_user_does_not_help_another() -> None:
-    # With digests of plain concatenations, "a" + hash + "b" could be had in two ways.
+    # With digests of plain concatenations, "a" + hash + "b" could arise in two ways.
     shared = hashed("secret")
     auth = BasicAuth({"user": shared, "user2": shared})
     assert admits(auth, basic("user", "secret")) == [True]

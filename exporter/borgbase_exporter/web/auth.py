@@ -20,7 +20,7 @@ from borgbase_exporter.threads import in_thread
 Test = Callable[[], bool]
 MAX_CHECKS = 24  # passwords that wait to be checked: a check takes up to a quarter of a second
 MAX_CHECKS_PER_CLIENT = 8
-NETWORK = 8  # bytes of an address that tell clients apart: a client has a whole /64 network of IPv6
+NETWORK = 8  # bytes of an address that identify a client, who has a whole /64 network of IPv6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class BasicAuth:
 
     bcrypt is slow on purpose, so checks run in a thread, one at a time and in turns by client. A
     user's last good password is remembered by a keyed digest of user, hash and password. An unknown
-    user is checked against a decoy, so that the time does not tell which users there are.
+    user is checked against a decoy, so that the time does not reveal which users there are.
     """
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
