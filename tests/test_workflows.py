@@ -3,7 +3,6 @@
 zizmor checks permissions, credentials and injections: .github/workflows/audit.yml.
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.gotools import MODULES, require_tool
+from tests.gotools import require_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 GITHUB = ROOT / ".github"
@@ -23,7 +22,6 @@ WORKFLOWS = {path.stem: path for path in (GITHUB / "workflows").iterdir()}
 PARSED: dict[str, Any] = {name: yaml.safe_load(p.read_text()) for name, p in WORKFLOWS.items()}
 JOBS = {(flow, name): job for flow, it in PARSED.items() for name, job in it["jobs"].items()}
 STEPS = [step for job in JOBS.values() for step in job.get("steps", [])]
-RENOVATE = json.loads((GITHUB / "renovate.json").read_text())
 FORMS = [p for p in (GITHUB / "ISSUE_TEMPLATE").iterdir() if p.name != "config.yml"]
 USES = re.compile(r"^ *(?:- )?uses: (.+)$", re.MULTILINE)
 PINNED = r"[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+"
@@ -104,24 +102,6 @@ def test_workflows_and_pages_name_what_exists() -> None:
     assert {"lint", "test", "test-go", "chart"} <= made <= targets
     assert paths >= {"requirements.txt", "deploy/helm/borgbase-exporter"}
     assert [path for path in paths if not (ROOT / path).exists()] == []
-
-
-def test_renovate_finds_what_is_pinned_elsewhere() -> None:
-    go, pipx = (_found(manager) for manager in RENOVATE["customManagers"])
-    assert go == set(MODULES.items())
-    assert {name for name, _ in pipx} == {"pip-audit", "uv", "zizmor"}
-
-
-def _found(manager: dict[str, Any]) -> set[tuple[str, str]]:
-    (files,) = (re.compile(pattern.strip("/")) for pattern in manager["managerFilePatterns"])
-    (wanted,) = (pattern.replace("(?<", "(?P<") for pattern in manager["matchStrings"])
-    return {
-        (match["depName"], match["currentValue"])
-        for folder in (ROOT / "tests", GITHUB)
-        for path in folder.rglob("*")
-        if files.search(path.relative_to(ROOT).as_posix())
-        for match in re.finditer(wanted, path.read_text("utf-8"))
-    }
 
 
 def _run(*command: str) -> str:

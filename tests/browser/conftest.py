@@ -40,8 +40,7 @@ class Site(Stage):
         serve = load(arguments, {"BORGBASE_TOKEN": "x.y.z"})
         assert isinstance(serve, Serve)
         self._running = Running(self, serve.web, StatusPage(self, serve, clock=clock))
-        scheme = "https" if serve.web.config.tls else "http"
-        self.url = f"{scheme}://localhost:{self._running.address[1]}/"
+        self.url = f"http://localhost:{self._running.address[1]}/"
         self.stop = self._running.stop
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +24,6 @@ from tests.web.casts import (
     well,
     with_repos,
 )
-from tests.web.conftest import Certificates, certificates
-
-__all__ = ["certificates"]
 
 Serve = Callable[..., Site]
 # What comes first after one press on a column's head, and after another one.
@@ -356,20 +352,12 @@ def test_two_thousand_repos(visit: Visit, site: Serve) -> None:
     assert page.locator("details.card").count() == 80
 
 
-def test_behind_tls_and_a_password(
-    visit: Visit, site: Serve, certificates: Certificates, tmp_path: Path
-) -> None:
+def test_behind_a_password(visit: Visit, site: Serve, tmp_path: Path) -> None:
     hashed = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
     file = tmp_path / "web.yml"
-    tls = {"cert_file": str(certificates.cert_file), "key_file": str(certificates.key_file)}
-    config = {"tls_server_config": tls, "basic_auth_users": {"anna": hashed}}
-    file.write_text(json.dumps(config))  # JSON is YAML
+    file.write_text(f"basic_auth_users: {{anna: {hashed}}}")
     place = site(cast(narrow()), "--web.config.file", str(file))
-    page = visit(
-        place,
-        ignore_https_errors=True,
-        http_credentials={"username": "anna", "password": "open sesame"},
-    )
+    page = visit(place, http_credentials={"username": "anna", "password": "open sesame"})
     expect(page.get_by_role("heading", level=1)).to_have_text("1 warning")
     place.accounts = cast(well())
     refreshed(page)
