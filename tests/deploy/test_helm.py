@@ -195,14 +195,13 @@ def test_the_pod_meets_the_restricted_profile(case: list[Manifest]) -> None:
 
 
 def test_the_exporter_and_no_other_user_can_read_the_secrets(case: list[Manifest]) -> None:
-    spec = pod_of(case)["spec"]
-    modes = [v["secret"]["defaultMode"] for v in spec.get("volumes", []) if "secret" in v]
-
-    assert set(modes) <= {0o440}
-    assert spec["securityContext"]["fsGroup"] == 65532
+    volumes = {volume["name"]: volume for volume in pod_of(case)["spec"].get("volumes", [])}
     mounts = container_of(case).get("volumeMounts", [])
+
+    assert {v["secret"]["defaultMode"] for v in volumes.values() if "secret" in v} <= {0o440}
+    assert pod_of(case)["spec"]["securityContext"]["fsGroup"] == 65532
     assert all(mount["readOnly"] and "subPath" not in mount for mount in mounts)
-    assert {mount["name"] for mount in mounts} == {v["name"] for v in spec.get("volumes", [])}
+    assert {mount["name"] for mount in mounts} == volumes.keys()
 
 
 def test_exec_starts_what_the_image_starts() -> None:

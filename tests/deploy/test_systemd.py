@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from borgbase_exporter import settings
 from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
 from tests.deploy import confine
 from tests.end_to_end.processes import ANYWHERE, EXPORTER, ROOT, environment, started, until
@@ -124,20 +123,6 @@ def test_the_timer_elapses_every_quarter_of_an_hour() -> None:
     assert times == ["00:15:00", "00:30:00", "00:45:00"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_the_exporter_accepts_the_units_settings(service: str, tmp_path: Path) -> None:
-    (tmp_path / "default").write_text("token")
-    command, *paths = arguments(service)
-    here = [str(tmp_path / Path(path).name) for path in paths]
-    loaded = settings.load([command, *here], variables(service, tmp_path))
-
-    assert loaded.warnings == ()
-    assert loaded.tokens
-    named = {value.partition(":")[0] for value in unit(service)["LoadCredential"]}
-    assert loaded.tokens.sources().keys() == named == {"default"}
-    assert [str(Path(path).parent) for path in paths] == unit(service)["ReadWritePaths"]
-
-
 @cache
 def sets() -> dict[str, set[str]]:
     """Return systemd's sets of system calls, each with the names in it."""
@@ -211,7 +196,8 @@ def test_the_exporter_serves_and_notifies_under_the_units_filters(
 
 def test_the_file_is_written_under_the_units_filters(tmp_path: Path, credentials: Path) -> None:
     file = tmp_path / "borgbase.prom"
-    *rest, _path = arguments(TEXTFILE)
+    *rest, path = arguments(TEXTFILE)
+    assert unit(TEXTFILE)["ReadWritePaths"] == [str(Path(path).parent)]
     with SimulatedApi([ACCOUNT]) as api:
         env = environment(**variables(TEXTFILE, credentials), BORGBASE_API_URL=api.url)
         command = confined(TEXTFILE, [*EXPORTER, *rest, str(file)])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import runpy
 import subprocess
+from contextlib import redirect_stdout
 from functools import cache
 
 import pytest
 
+from borgbase_exporter import settings
 from tests.docs.pages import BLOCKS, PAGES, ROOT, RUNNABLE, missing_line
 from tests.end_to_end.processes import EXPORTER, environment
 
@@ -31,18 +34,13 @@ NO_SETTINGS = {"BORGBASE_EXPORTER_PORT", "BORGBASE_REPO"}
 @cache
 def flags(command: str) -> frozenset[str]:
     """Return the flags of a command and their variables, as its help has them."""
-    done = subprocess.run(
-        [*EXPORTER, command, "--help"],
-        env=environment(COLUMNS="1000"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return frozenset(re.findall(r"--[a-z][\w.-]*|BORGBASE_\w+", done.stdout))
+    printed = io.StringIO()
+    with redirect_stdout(printed), pytest.raises(SystemExit):
+        settings.load([command, "--help"], {})
+    return frozenset(re.findall(r"--[a-z][\w.-]*|BORGBASE_\w+", printed.getvalue()))
 
 
-def settings() -> frozenset[str]:
-    return frozenset().union(*map(flags, COMMANDS))
+ALL = frozenset().union(*map(flags, COMMANDS))
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -85,8 +83,8 @@ def _named(pattern: str) -> set[str]:
 
 def test_flags_and_variables_exist() -> None:
     ours = r"--(?:no-)?((?:web|poll|api|token|log|collector)\.[a-z_.-]*[a-z])"
-    assert {f"--{name}" for name in _named(ours)} - settings() - OTHERS == set()
-    assert _named(r"BORGBASE_[A-Z_]*[A-Z]\b") - settings() - NO_SETTINGS == set()
+    assert {f"--{name}" for name in _named(ours)} - ALL - OTHERS == set()
+    assert _named(r"BORGBASE_[A-Z_]*[A-Z]\b") - ALL - NO_SETTINGS == set()
 
 
 def test_command_lines_have_flags_of_their_command() -> None:

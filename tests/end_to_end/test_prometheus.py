@@ -69,12 +69,9 @@ def test_the_exporters_own_times_are_now(theatre: Theatre) -> None:
     assert 0 < moving["borgbase_last_poll_duration_seconds"] < 30
 
 
-def test_prometheus_is_content_with_its_targets(theatre: Theatre) -> None:
-    states = theatre.prometheus.targets()
-
-    assert states == dict.fromkeys(("steady", "drifting", "listener"), ("up", ""))
-    assert theatre.prometheus.query('up{job="steady"}') == {series("up"): 1}
-    assert theatre.prometheus.complaints == []
+def test_prometheus_accepts_all_scrapes(theatre: Theatre) -> None:
+    up = dict.fromkeys(("steady", "drifting", "listener"), ("up", ""))
+    assert theatre.prometheus.targets() == up
 
 
 def test_what_prometheus_asks_for_is_openmetrics(theatre: Theatre) -> None:
