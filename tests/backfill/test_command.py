@@ -289,10 +289,7 @@ def test_impossible_wishes_are_reported_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("output", "why"),
-    [
-        ("", "is not a file"),
-        ("none/history.om", "cannot be written: No such file or directory"),
-    ],
+    [("", "is not a file"), ("none/history.om", "cannot be written: No such file or directory")],
 )
 def test_an_impossible_output_is_reported_before_any_query(
     command: Backfill, tmp_path: Path, output: str, why: str

@@ -10,17 +10,10 @@ from typing import TypeVar
 import pytest
 
 from borgbase_exporter import __version__, settings
-from borgbase_exporter.settings import (
-    Backfill,
-    Check,
-    Command,
-    Serve,
-    SettingsError,
-    Textfile,
-    readers,
-)
+from borgbase_exporter.settings import Backfill, Check, Command, Serve, SettingsError, Textfile
 from borgbase_exporter.settings.loading import SETTINGS
-from borgbase_exporter.settings.readers import Address
+from borgbase_exporter.settings.readers import Address, duration, moment, size
+from borgbase_exporter.text import DAY
 from borgbase_exporter.tokens import GivenToken, OneToken, TokenFile, TokenFolder
 from tests.canary import CANARY, TRACES, betrays
 
@@ -147,19 +140,17 @@ def test_a_check_of_a_running_exporter_needs_no_token_and_keeps_its_password() -
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        *((readers.duration, *pair) for pair in (("90s", 90), ("15m", 900), ("1h30m", 5400))),
-        *((readers.duration, *pair) for pair in (("1d", 86_400), ("2w", 1_209_600))),
-        *((readers.duration, *pair) for pair in (("5s100ms", 5.1), ("1y", 31_536_000))),
-        *((readers.size, *pair) for pair in (("4096", 4096), ("64MiB", 2**26), ("10MB", 10**7))),
-        *((readers.size, *pair) for pair in (("1 GiB", 2**30), ("5k", 5000), ("1tib", 2**40))),
-        (readers.size, "7B", 7),
-        (readers.moment, "90d", timedelta(days=90)),
-        (readers.moment, "2y", timedelta(days=730)),
-        (readers.moment, "2026-01-31", NOON.replace(hour=0)),
-        (readers.moment, "2026-01-31T12:00", NOON),
-        (readers.moment, "2026-01-31T12:00Z", NOON),
-        (readers.moment, "2026-01-31T13:00+01:00", NOON),
-        (readers.moment, "1769860800.5", NOON.replace(microsecond=500_000)),
+        *((duration, *pair) for pair in (("90s", 90), ("15m", 900), ("1h30m", 5400), ("1d", DAY))),
+        *((duration, *pair) for pair in (("2w", 14 * DAY), ("5s100ms", 5.1), ("1y", 365 * DAY))),
+        *((size, *pair) for pair in (("4096", 4096), ("64MiB", 2**26), ("10MB", 10**7), ("7B", 7))),
+        *((size, *pair) for pair in (("1 GiB", 2**30), ("5k", 5000), ("1tib", 2**40))),
+        (moment, "90d", timedelta(days=90)),
+        (moment, "2y", timedelta(days=730)),
+        (moment, "2026-01-31", NOON.replace(hour=0)),
+        (moment, "2026-01-31T12:00", NOON),
+        (moment, "2026-01-31T12:00Z", NOON),
+        (moment, "2026-01-31T13:00+01:00", NOON),
+        (moment, "1769860800.5", NOON.replace(microsecond=500_000)),
     ],
 )
 def test_values(read: Callable[[str], object], text: str, value: object) -> None:

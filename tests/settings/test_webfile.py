@@ -208,10 +208,7 @@ def test_each_fault_is_reported_by_name(folder: Path, text: str, fault: str) -> 
         ("cert: x", "cert and cert_file: give only one of them"),
         ("key_file: null", "cert_file and key_file: both are needed"),
         ('cert_file: "a\\0"', "cert_file: not text"),
-        (
-            "cert_file: garbage.pem",
-            "cert_file and key_file: garbage.pem, server.key: not PEM",
-        ),
+        ("cert_file: garbage.pem", "cert_file and key_file: garbage.pem, server.key: not PEM"),
         (
             "cert_file: null, key_file: null, cert: x, key: y",
             "cert_file and key_file: inline: not PEM",

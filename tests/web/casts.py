@@ -1,4 +1,4 @@
-"""The states an exporter can be in, by hand, for tests of its status page."""
+"""Accounts in every state, made by hand for tests of the status page."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from borgbase_exporter.metrics.exposition import Pages, Renderer
-from borgbase_exporter.model import (
-    COLLECTORS,
-    AccountStatus,
-    CollectorStatus,
-    Failure,
-    Repo,
-    RepoList,
-)
+from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure, Repo, RepoList
 from borgbase_exporter.polling.board import View
 from tests.facts import ACCOUNT, NOW, TOKENS, collector, status
 
@@ -111,7 +104,7 @@ def failing(name: str, since: float | None = 2 * HOUR, failure: Failure = REFUSE
 
 
 def unpolled(name: str = "default") -> AccountStatus:
-    return AccountStatus(name, {area: collector() for area in COLLECTORS})
+    return AccountStatus(name, {area: collector() for area in status().collectors})
 
 
 def narrow(name: str = "default") -> AccountStatus:

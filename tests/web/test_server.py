@@ -17,15 +17,7 @@ from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import WebConfig
 from borgbase_exporter.web import server as server_module
 from tests.web.casts import Stage
-from tests.web.serving import (
-    BIG,
-    HALF_A_REQUEST,
-    Running,
-    big_stage,
-    dropped,
-    serving,
-    web,
-)
+from tests.web.serving import BIG, HALF_A_REQUEST, Running, big_stage, dropped, serving, web
 
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 NO_REQUESTS = [
