@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+import bcrypt
 import pytest
 
 from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT
@@ -166,12 +168,25 @@ def test_monitors_ask_whether_an_account_is_well(query: str, expected: int) -> N
     assert get("/-/well", app=App(troubled, web()), query=query).status == expected
 
 
-def test_probes_need_no_password_where_that_is_configured() -> None:
-    config = WebConfig(None, {"anna": b"$2b$04$" + b"." * 53})
-    app = App(Stage(), web(config, open_probes=True))
-    paths = ["/-/healthy", "/-/ready", "/-/well", "/metrics", "/"]
-    found = statuses(app, [Request("GET", path) for path in paths])
-    assert found == [200, 200, 401, 401, 401]
+LOGIN = "Basic " + base64.b64encode(b"anna:apple").decode()
+USERS = {"anna": bcrypt.hashpw(b"apple", bcrypt.gensalt(4))}
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", *PATHS])
+@pytest.mark.parametrize("open_probes", [True, False])
+def test_pages_need_a_password_and_probes_where_that_is_configured(
+    path: str, *, open_probes: bool
+) -> None:
+    config = WebConfig(None, USERS, {"X-Frame-Options": "deny"})
+    app = App(Stage(), web(config, open_probes=open_probes))
+    admitted, refused = get(path, app=app, authorization=LOGIN), get(path, app=app)
+    assert admitted.status != HTTPStatus.UNAUTHORIZED
+    assert admitted.headers["X-Frame-Options"] == refused.headers["X-Frame-Options"] == "deny"
+    if open_probes and path in {"/-/healthy", "/-/ready"}:
+        assert refused.status == HTTPStatus.OK
+    else:
+        assert refused.status == HTTPStatus.UNAUTHORIZED
+        assert refused.headers["WWW-Authenticate"].startswith('Basic realm="borgbase-exporter"')
 
 
 KNOWN = ("exporter.example.org", "EXPORTER.example.org.:10133", "localhost:10133", "[::1]:10133")

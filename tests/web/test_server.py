@@ -8,13 +8,10 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-import bcrypt
 import pytest
 
 from borgbase_exporter.settings.readers import Address
-from borgbase_exporter.settings.webfile import WebConfig
 from borgbase_exporter.web import server as server_module
 from tests.web.casts import Stage
 from tests.web.serving import BIG, HALF_A_REQUEST, Running, big_stage, dropped, serving, web
@@ -255,17 +252,3 @@ def test_a_line_of_a_library_logs_once_a_minute(caplog: pytest.LogCaptureFixture
     for record.created in (1.0, 2.0, 60.9, 61.0, 62.0):
         logging.getLogger("asyncio").handle(record)
     assert caplog.messages == ["accept failed"] * 2
-
-
-def test_users_and_headers(tmp_path: Path) -> None:
-    hashed = bcrypt.hashpw(b"apple", bcrypt.gensalt(4))
-    config = WebConfig(None, {"anna": hashed}, {"X-Frame-Options": "deny"}, path=tmp_path)
-    with serving(web(config)) as server:
-        for path in ("/", "/nothing", "/status.json", "/-/well", "/-/healthy", "/metrics"):
-            assert server.get(path)[0] == 401
-        login = b"Connection: close\r\nAuthorization: Basic YW5uYTphcHBsZQ=="
-        admitted = server.exchange(SCRAPE[:-2] + login + b"\r\n\r\n")
-        assert admitted.startswith(b"HTTP/1.1 200 ")
-        assert b"x-frame-options: deny" in admitted
-        refused = server.exchange(SCRAPE[:-2] + b"Connection: close\r\n\r\n")
-        assert b'www-authenticate: Basic realm="borgbase-exporter"' in refused
