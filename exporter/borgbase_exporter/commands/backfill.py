@@ -58,7 +58,6 @@ class Account:
     name: str
     ask: Callable[[Query], Answer]
     repos: Mapping[str, Repo]
-    """By id."""
     complete: bool
     """Whether these are all the repos that it has."""
     unit: int | None

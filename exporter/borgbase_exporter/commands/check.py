@@ -195,7 +195,6 @@ def _fetched(settings: Check) -> Report:
 
 
 def _printed(report: Report, form: str) -> int:
-    """Print a report and return the exit status."""
     try:
         _print(report, form)
     except OSError as error:

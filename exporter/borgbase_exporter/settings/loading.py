@@ -28,7 +28,6 @@ SETTINGS: Mapping[str, Mapping[str, Setting]] = {
 }
 """The settings of each command, by flag."""
 ALL = {flag: setting for own in SETTINGS.values() for flag, setting in own.items()}
-"""Likewise of all commands."""
 FLAGS = {
     flag: (setting.flag, text)
     for setting in ALL.values()
@@ -177,7 +176,6 @@ class _Reader:
         return values[-1] if values else setting.absent
 
     def _texts(self, setting: Setting) -> list[tuple[str, str]]:
-        """Return the texts of a setting, each with its origin."""
         if setting.flag in self.own:
             given = self.given.pop(setting.flag, [])
             variable = self.environment.get(setting.variable, "").strip()
@@ -274,7 +272,6 @@ def usage(command: str) -> str:
 
 
 def _line(setting: Setting) -> tuple[str, str]:
-    """Return the flags of a setting and what it does."""
     note = f"; default {setting.default}" if setting.default else ""
     name = setting.flag + f" {re.split('[.-]', setting.flag)[-1].upper()}"
     name = ", ".join(setting.shorthands) if setting.flag in setting.shorthands else name

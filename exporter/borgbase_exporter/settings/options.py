@@ -122,7 +122,6 @@ class Common:
     )
     log: Log
     tokens: AccountTokens | None = None
-    """The accounts' tokens; None where none is needed."""
     warnings: tuple[str, ...] = ()
     """What is allowed but unwise."""
 

@@ -76,7 +76,6 @@ RULES: Rules = {
         "burst": (r"0*[1-9]\d{0,8}", "a number of requests, at least 1"),
     },
 }
-"""What the file may contain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,6 @@ class WebConfig:
     headers: Mapping[str, str] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     path: Path | None = None
-    """The file that it was read from."""
 
 
 class WebConfigError(ValueError):

@@ -106,7 +106,6 @@ def error(status: HTTPStatus, why: str = "", **headers: str) -> Response:
 
 
 def _reported(view: View[Pages], troubles: Sequence[str]) -> tuple[reports.Report, bytes]:
-    """Return the report on all accounts, and its JSON."""
     report = reports.report(view.accounts.values(), time.time(), troubles=troubles)
     return report, reports.encode(report)
 
