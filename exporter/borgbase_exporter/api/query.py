@@ -44,9 +44,8 @@ def selection(kind: type[Node], missing: Collection[str] = ()) -> str:
     for field in msgspec.structs.fields(kind):
         name, inner = field.encode_name, node_of(field.type)
         newer = kind.newer.get(name)
-        if f"{kind.graphql}.{name}" in missing or (
-            newer and f"{kind.graphql}.{newer}" not in missing
-        ):
+        replaced = newer and f"{kind.graphql}.{newer}" not in missing
+        if replaced or f"{kind.graphql}.{name}" in missing:
             continue
         below = selection(inner, missing) if inner else ""
         if below or not inner:

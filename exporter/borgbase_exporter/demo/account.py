@@ -16,11 +16,10 @@ from borgbase_exporter.demo.curves import DAY, GB
 
 
 class SimulatedAccount:
-    """An account whose answers follow from its seed, start and clock alone.
+    """An account whose answers follow from its seed, start and clock (Unix seconds) alone.
 
-    `clock` returns Unix seconds; `start` (default: the clock's time at construction) is the moment
-    that the `troubles` are timed for. The first twelve repos have a character, further ones are
-    generated; with fewer `repos`, the troubles of the others are absent.
+    The `troubles` are timed for `start`, by default now. The first twelve repos have a character,
+    further ones are generated; with fewer `repos`, the troubles of the others are absent.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -181,13 +181,12 @@ class Moment:
         days = range(int(since // DAY), int(self.now // DAY) + 1)
         return [(day, min(self.now, (day + 1) * DAY - 1)) for day in days]
 
-    def _days(self) -> list[tuple[int, float, float]]:
-        """List each day, the GB stored and the GB in excess of the plan, newest first."""
+    def _days(self) -> Iterator[tuple[int, float, float]]:
+        """Yield each day, the GB stored and the GB in excess of the plan, newest first."""
         since = min((repo.curve.born for repo in self.account.all_repos), default=self.now)
-        days = [
-            (day, self.account.stored(moment) / GB) for day, moment in self._ends_of_days(since)
-        ]
-        return [(day, gb, max(0.0, gb - self.account.included_gb)) for day, gb in reversed(days)]
+        for day, moment in reversed(self._ends_of_days(since)):
+            gb = self.account.stored(moment) / GB
+            yield day, gb, max(0.0, gb - self.account.included_gb)
 
 
 def _time(seconds: float | None) -> str | None:

@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from borgbase_exporter import __version__
@@ -46,6 +47,7 @@ class Scope(Generic[S]):
 
 _UNIT = re.compile("_(bytes|timestamp_seconds|seconds|total)$")
 _FIELDS = {
+    "ssh_keys": "length",
     "max": "maximum",
     "expiration": "expires",
     "last_poll_duration": "duration",
@@ -54,23 +56,18 @@ _FIELDS = {
 """The model's fields that metrics have another name for."""
 
 
-def _fact(path: str) -> Callable[[Any], Labelled]:
-    """Return what reads a fact of the subject, such as `usage` or `plan.name`, without labels."""
-    steps = path.split(".")
-
-    def samples(subject: Any) -> Labelled:
-        for step in steps:
-            subject = None if subject is None else getattr(subject, step)
-        return (((), subject),)
-
-    return samples
+def _fact(path: str, subject: Any) -> Labelled:
+    """Return a fact of the subject, such as `usage` or `plan.name`, as a sample without labels."""
+    for step in path.split("."):
+        subject = None if subject is None else getattr(subject, step)
+    return (((), subject),)
 
 
 def _facts(prefix: str, path: str = "", **helps: str) -> tuple[Metric[Any], ...]:
     """Return a metric for each fact; its name is that of the fact, with a prefix and a unit."""
     fields = ((name, _UNIT.sub("", name)) for name in helps)
     return tuple(
-        Metric(prefix + name, helps[name], _fact(path + _FIELDS.get(field, field)))
+        Metric(prefix + name, helps[name], partial(_fact, path + _FIELDS.get(field, field)))
         for name, field in fields
     )
 
@@ -139,9 +136,9 @@ ACCOUNT: Scope[Snapshot] = Scope(
         Metric(
             "borgbase_account_usage_bytes",
             "Space that all repos take together; absent when some of the list could not be read.",
-            _fact("repos.usage"),
+            partial(_fact, "repos.usage"),
         ),
-        Metric("borgbase_account_ssh_keys", "Number of SSH keys.", _fact("ssh_keys.length")),
+        *_facts("borgbase_account_", "ssh_keys.", ssh_keys="Number of SSH keys."),
         Metric(
             "borgbase_account_api_tokens",
             "Number of API tokens, by what they may do.",
@@ -214,7 +211,7 @@ POLLING: Scope[AccountStatus] = Scope(
     ("account",),
     lambda status, _snapshot: (((status.name,), status),),
     (
-        Metric("borgbase_up", "Whether the last poll of the repo list succeeded.", _fact("up")),
+        *_facts("borgbase_", up="Whether the last poll of the repo list succeeded."),
         Metric(
             "borgbase_collector_success",
             "Whether the last poll of this part of the API succeeded.",
@@ -265,7 +262,7 @@ POLLING: Scope[AccountStatus] = Scope(
         Metric(
             "borgbase_exporter_token_expiration_timestamp_seconds",
             "When the exporter's own token expires; absent if the token does not contain it.",
-            _fact("token_expires"),
+            partial(_fact, "token_expires"),
         ),
     ),
 )

@@ -28,7 +28,6 @@ RESERVE = 0.05
 
 
 Outcome = CollectorStatus | PollError
-"""Of one query, by itself."""
 
 
 @dataclass(eq=False, repr=False)
