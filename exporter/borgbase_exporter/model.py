@@ -87,9 +87,8 @@ class Account:
     subscription_active: bool | None = None
     auto_renew: bool | None = None
     reported_usage: float | None = None
-    """BorgBase's own sum of the usage; what exactly it counts is not documented."""
+    """BorgBase's own sum, like `reported_repos`; what exactly it counts is not documented."""
     reported_repos: int | None = None
-    """BorgBase's own number of repos; likewise."""
 
 
 @dataclass(frozen=True, slots=True)

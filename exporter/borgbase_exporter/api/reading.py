@@ -1,8 +1,4 @@
-"""JSON into structs, as much of it as can be read.
-
-An unreadable entry of a list, or an unreadable field of an entry, is left out and counted; the
-rest stays.
-"""
+"""JSON into structs; unreadable entries of lists and fields of entries are left out and counted."""
 
 from __future__ import annotations
 

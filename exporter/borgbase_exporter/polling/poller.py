@@ -66,8 +66,7 @@ class Poller:
         collectors = {n: _after(c, outcomes[n], known[n], now) for n, c in before.items()}
         if token_error and self._token:
             # The old token served, but whoever rotates it should see that the new one does not.
-            reason = token_error.reason
-            collectors = {name: _counted(c, reason) for name, c in collectors.items()}
+            collectors = {n: _counted(c, token_error.reason) for n, c in collectors.items()}
         status = replace(
             self.status,
             collectors=collectors,
@@ -98,8 +97,7 @@ class Poller:
         self, known: Mapping[str, frozenset[str]], ends: float, token_error: TokenError | None
     ) -> dict[str, Outcome]:
         if self._token is None:
-            failure = token_error or TokenError("no token")
-            return {area.name: failure for area in self.areas}
+            return dict.fromkeys(known, token_error or TokenError("no token"))
         outcomes: dict[str, Outcome] = {}
         for to_come, area in zip(reversed(range(len(self.areas))), self.areas, strict=True):
             reserve = RESERVE * self.schedule.timeout * to_come
