@@ -1,12 +1,5 @@
 """Simulated history in a real Prometheus: weeks of scrapes, made in seconds.
 
-    clock = Clock(end - 60 * DAY)
-    account = SimulatedAccount(clock=clock, start=end)  # its troubles are timed for `end`
-    night = (end - 2 * DAY, end - 1.5 * DAY)
-    History(clock, {"default": account}, failing=[night]).write(data, clock.now, end)
-    with serve(data) as prometheus:
-        prometheus.api(f"query?query=borgbase_up&time={end}")
-
 What an exporter would have exposed comes from its own Poller, Client and Renderer; only the
 network is left out. What Prometheus adds at a scrape is added: `job`, `instance` and `up`.
 Two things are not as they were in life: a series that ends leaves no staleness marker, so queries
