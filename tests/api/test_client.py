@@ -24,7 +24,8 @@ GOOD = b'{"data":{"isAuthenticated":true,"repoList":[]}}'
 FLOOR_GOOD = b'{"data":{"repoList":[{"id":"a","name":"b","currentUsage":1}]}}'
 REPOS, ACCOUNT, _, TOKENS = (area.query for area in AREAS)
 URL = "https://api.example/graphql"
-Reply = tuple[int, bytes]
+Body = bytes | dict[str, Any]
+Reply = tuple[int, Body]
 
 
 class Wire:
@@ -37,7 +38,7 @@ class Wire:
     def _answer(self, request: requests.PreparedRequest) -> tuple[int, dict[str, str], bytes]:
         self.queries.append(msgspec.json.decode(request.body or b"")["query"])
         status, body = self._reply(self.queries[-1])
-        return status, {}, body
+        return status, {}, body if isinstance(body, bytes) else msgspec.json.encode(body)
 
     def run(self, query: Query, missing: frozenset[str] = frozenset()) -> Answer:
         with responses.RequestsMock() as api:
@@ -45,17 +46,16 @@ class Wire:
             return Client(Endpoint(URL), "home").run(query, CANARY, missing, seconds=PLENTY)
 
 
-def run(body: bytes | dict[str, Any], status: int = 200) -> Answer:
-    encoded = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return Wire(lambda _: (status, encoded)).run(REPOS)
+def run(body: Body, status: int = 200) -> Answer:
+    return Wire(lambda _: (status, body)).run(REPOS)
 
 
 def root(answer: Answer, name: str = "repoList") -> Any:
     return answer.root(name, list, Skipped())
 
 
-def says(*messages: str) -> bytes:
-    return msgspec.json.encode({"errors": [{"message": message} for message in messages]})
+def says(*messages: str) -> dict[str, Any]:
+    return {"errors": [{"message": message} for message in messages]}
 
 
 def coded(code: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_anything_of_the_account_may_be_gone(
     "refusal",
     [
         *((400, says(why)) for why in ("Syntax Error GraphQL (1:7)", "Query is too complex")),
-        (200, msgspec.json.encode(coded("GRAPHQL_VALIDATION_FAILED"))),
+        (200, coded("GRAPHQL_VALIDATION_FAILED")),
     ],
 )
 def test_a_refusal_for_no_known_reason_leaves_the_querys_floor(refusal: Reply) -> None:
@@ -185,7 +185,7 @@ DENIAL = "You do not have permission to perform this action"
         *map(coded, ("UNAUTHENTICATED", "FORBIDDEN", "UNAUTHORIZED", "ACCESS_DENIED")),
     ],
 )
-def test_a_token_that_is_not_accepted(body: bytes | dict[str, Any], status: int) -> None:
+def test_a_token_that_is_not_accepted(body: Body, status: int) -> None:
     with pytest.raises(AuthError):
         run(body, status)
 
@@ -199,11 +199,8 @@ def test_a_token_that_is_not_accepted(body: bytes | dict[str, Any], status: int)
         (coded("INTERNAL_SERVER_ERROR"), GraphQLError),
     ],
 )
-def test_errors_beside_the_data_are_kept(
-    errors: bytes | dict[str, Any], kind: type[PollError]
-) -> None:
-    listed = msgspec.json.decode(errors) if isinstance(errors, bytes) else errors
-    answer = run({"data": {"isAuthenticated": True, "repoList": [], "x": None}} | listed)
+def test_errors_beside_the_data_are_kept(errors: dict[str, Any], kind: type[PollError]) -> None:
+    answer = run({"data": {"isAuthenticated": True, "repoList": [], "x": None}} | errors)
 
     assert root(answer) == []
     for lost in ("x", "y"):
@@ -247,14 +244,14 @@ ECHOES = [
     says("x" * 20_000 + CANARY),
     says(CANARY + "x" * 20_000),
     says(*["a\r\nb\x00\x1b[31m\u202e" * 99] * 20),
-    msgspec.json.encode(coded(CANARY)),
+    coded(CANARY),
     CANARY.encode(),
 ]
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 @pytest.mark.parametrize("body", ECHOES)
-def test_an_error_is_one_bounded_line_without_the_token(body: bytes, status: int) -> None:
+def test_an_error_is_one_bounded_line_without_the_token(body: Body, status: int) -> None:
     with pytest.raises(PollError) as failure:
         run(body, status)
     assert not betrays(f"{failure.value!r} {failure.value}")

@@ -50,10 +50,10 @@ class GraphQLApi(SimulatedApi):
 def root(moment: Moment, permission: str | None) -> JSON:
     """Return what answers the root fields, as far as a token's permission (or none) allows."""
     answers: dict[str, Callable[..., Any]] = {
-        "repoList": lambda: [_repo(repo) for repo in moment.repo_list()],
+        "repoList": moment.repo_list,
         "repoUsageList": moment.usage,
-        "sshList": lambda: [key | {"keyData": "SIMULATED-KEY-DATA"} for key in moment.ssh_list()],
-        "me": lambda: _me(moment),
+        "sshList": moment.ssh_list,
+        "me": lambda: moment.me() | {"jwttokenSet": moment.api_tokens()},
         "overageList": moment.bill,
         "accruedOverage": moment.accrued_overage,
     }
@@ -69,19 +69,3 @@ def _resolver(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 def _deny(**_arguments: Any) -> None:
     raise PermissionError(DENIED)
-
-
-def _repo(repo: JSON) -> JSON:
-    """Add what no query may ever select."""
-    id_, restic, vykar = repo["id"], repo["format"] == "restic", repo["format"] == "vykar"
-    secrets = {
-        "htpasswd": f"{id_}:SIMULATED-HTPASSWD" if restic else None,
-        "vgerToken": f"SIMULATED-VGER-TOKEN-{id_}" if vykar else None,
-    }
-    return repo | secrets
-
-
-def _me(moment: Moment) -> JSON:
-    private = {"email": "anna@simulated.example", "password": "SIMULATED-PASSWORD-HASH"}
-    tokens = {"jwttokenSet": moment.api_tokens(), "sshKeyCount": len(moment.ssh_list())}
-    return moment.me() | tokens | private | {"address": "1 Simulated Street"}

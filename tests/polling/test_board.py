@@ -94,23 +94,13 @@ async def test_accounts_that_are_polled_together_share_a_rendering(
     rig: Rig, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
-    rendered = asyncio.Event()
-    original = rig.render
-
-    def render(accounts: Accounts) -> str:
-        page = original(accounts)
-        if len(accounts) == 3:
-            loop.call_soon_threadsafe(rendered.set)
-        return page
-
-    loop = asyncio.get_running_loop()
-    rig.board.render = render
     rig.board.put(status("a"))
     await rig.board.refresh()
     rig.while_resting = lambda: rig.board.put(status("c"))
     rig.board.put(status("b"))
     task = asyncio.create_task(rig.board.run())
-    await rendered.wait()
+    while len(rig.rendered) < 3:
+        await asyncio.wait([task], timeout=0.001)
     task.cancel()
     assert rig.rendered[1:] == [["a"], ["a", "b", "c"]]
     assert rig.rests == [LONGEST_REST]

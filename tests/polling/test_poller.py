@@ -37,6 +37,7 @@ from tests.facts import SSH_KEYS as KEY_LIST
 INTERVAL = 900.0
 MAX_AGE = 6 * 3600.0
 Outcome = CollectorStatus | PollError | Exception
+DOWN = ConnectError("no answer")
 
 
 def good(part: Part, **changes: Any) -> CollectorStatus:
@@ -97,8 +98,9 @@ class Rig:
             raise answer
         return answer
 
-    def poll(self) -> float:
-        """Poll, and return the seconds until the next poll."""
+    def poll(self, **answers: Outcome) -> float:
+        """Poll, with these answers from now on; return the seconds until the next poll."""
+        self.answers |= answers
         self.poller.poll()
         return self.poller.delay
 
@@ -140,8 +142,7 @@ def test_a_good_poll_reads_everything(rig: Rig) -> None:
 
 
 def test_collectors_fail_apart(rig: Rig) -> None:
-    rig.answers["ssh_keys"] = AuthError("not allowed")
-    delay = rig.poll()
+    delay = rig.poll(ssh_keys=AuthError("not allowed"))
     assert rig.status.up
     assert not rig.status.collectors["ssh_keys"].success
     assert rig.failures() == {}
@@ -151,7 +152,7 @@ def test_collectors_fail_apart(rig: Rig) -> None:
 
 def test_a_failed_poll_keeps_the_last_good_part_and_its_age(rig: Rig) -> None:
     rig.poll()
-    rig.answers["repos"] = ConnectError("no answer")
+    rig.answers["repos"] = DOWN
     rig.now += 1000
     rig.poll()
     repos = rig.status.collectors["repos"]
@@ -163,19 +164,16 @@ def test_a_failed_poll_keeps_the_last_good_part_and_its_age(rig: Rig) -> None:
     assert rig.status.last_success == NOW + 2
     assert rig.status.last_poll == NOW + 1004
     fewer = RepoList(REPO_LIST.repos[:1], complete=True)
-    rig.answers["repos"] = good(fewer)
-    rig.poll()
+    rig.poll(repos=good(fewer))
     assert rig.status.collectors["repos"].part is fewer
 
 
 def test_failures_back_off_to_the_interval_and_a_success_ends_that(rig: Rig) -> None:
     rig.poll_takes = 0
-    rig.answers["repos"] = ConnectError("no answer")
+    rig.answers["repos"] = DOWN
     assert [rig.poll() for _ in range(7)] == [30, 60, 120, 240, 480, 900, 900]
-    rig.answers["repos"] = good(REPO_LIST)
-    assert rig.poll() == INTERVAL
-    rig.answers["repos"] = ConnectError("no answer")
-    assert rig.poll() == 30
+    assert rig.poll(repos=good(REPO_LIST)) == INTERVAL
+    assert rig.poll(repos=DOWN) == 30
     assert {rig.poll() for _ in range(2000)} == {60, 120, 240, 480, INTERVAL}
 
 
@@ -203,8 +201,7 @@ def test_errors_beside_data_are_counted_and_the_data_is_used(rig: Rig) -> None:
     assert rig.status.up
     assert rig.failures() == {"graphql": 1}
     assert rig.status.collectors["repos"].skipped == 1
-    rig.answers["repos"] = ConnectError("no answer")
-    rig.poll()
+    rig.poll(repos=DOWN)
     assert rig.status.collectors["repos"].skipped == 0  # of the last poll
 
 
@@ -245,8 +242,7 @@ def test_an_unreadable_token_leaves_the_old_one_in_use_and_is_counted(
 def test_a_defect_is_logged_counted_and_survived(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig.answers["repos"] = ZeroDivisionError("surprise")
-    rig.poll()
+    rig.poll(repos=ZeroDivisionError("surprise"))
     assert rig.failures() == {"internal": 1}
     assert "surprise" in caplog.text
     assert rig.status.collectors["ssh_keys"].success
@@ -254,8 +250,7 @@ def test_a_defect_is_logged_counted_and_survived(
 
 def test_a_missing_field_is_not_asked_for_again_until_the_next_day(rig: Rig) -> None:
     gone = frozenset({"RepoType.sftpEnabled"})
-    rig.answers["repos"] = good(REPO_LIST, gaps=gone, missing=gone)
-    rig.poll()
+    rig.poll(repos=good(REPO_LIST, gaps=gone, missing=gone))
     learned = rig.now
     rig.now = learned + DRIFT_MEMORY - 10
     rig.poll()
@@ -264,12 +259,10 @@ def test_a_missing_field_is_not_asked_for_again_until_the_next_day(rig: Rig) -> 
     rig.poll()
     asked = [missing for name, missing, _ in rig.asked if name == "repos"]
     assert asked == [frozenset(), gone, frozenset(), gone]
-    rig.answers["repos"] = ConnectError("no answer")
-    rig.poll()
+    rig.poll(repos=DOWN)
     assert rig.status.collectors["repos"].gaps == gone
     rig.now += DRIFT_MEMORY
-    rig.answers["repos"] = good(REPO_LIST)
-    rig.poll()
+    rig.poll(repos=good(REPO_LIST))
     assert rig.status.collectors["repos"].gaps == frozenset()
 
 
@@ -299,7 +292,7 @@ def test_a_failure_is_one_line_when_it_begins_and_one_when_it_ends(
 ) -> None:
     caplog.set_level(logging.INFO)
     well = rig.answers
-    rig.answers = dict.fromkeys(rig.names, ConnectError("no answer"))
+    rig.answers = dict.fromkeys(rig.names, DOWN)
     rig.poll()
     rig.poll()
     rig.answers = well
@@ -323,8 +316,7 @@ def test_a_part_read_by_a_clock_that_was_ahead_grows_old_all_the_same(rig: Rig) 
     rig.now = NOW + 10 * MAX_AGE
     rig.poll()
     rig.now = NOW
-    rig.answers["repos"] = ConnectError("no answer")
-    rig.poll()
+    rig.poll(repos=DOWN)
     rig.now += MAX_AGE
     assert rig.poller.poll().snapshot.repos is None
 
@@ -342,8 +334,7 @@ def test_a_token_that_may_do_more_than_read_is_logged_once(
 ) -> None:
     rig = Rig(names=("repos", "tokens"))
     tokens = APITokenList((APIToken("1", "mine", "full_access"),), complete=True)
-    rig.answers["tokens"] = good(tokens)
-    rig.poll()
+    rig.poll(tokens=good(tokens))
     rig.poll()
     assert caplog.text.count("the token is full_access") == 1
 
