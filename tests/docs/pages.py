@@ -6,7 +6,7 @@ Who writes a page marks every block with its language:
   its syntax. ```console has prompts: lines after `$ ` (and `> `) are run, the others are what they
   print, in which `…` stands for anything, and a line of it alone for any lines.
   A script that fails on purpose says so in a comment: `# exit status 1`.
-- ```yaml, ```json, ```promql, ```ini and so on are read by a program that they are written for.
+- ```yaml, ```promql, ```ini and so on are read by a program that they are written for.
 - ```text is everything else: what is printed, or sketched.
 """
 

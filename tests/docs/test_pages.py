@@ -16,7 +16,7 @@ from tests.docs.pages import BLOCKS, PAGES, ROOT, RUNNABLE, missing_line
 from tests.end_to_end.processes import EXPORTER, environment
 
 GENERATED: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
-LANGUAGES = {"sh", "console", "text", "yaml", "promql", "ini", "json", "nginx", "python", "alloy"}
+LANGUAGES = {"sh", "console", "text", "yaml", "promql", "ini", "nginx", "python", "alloy"}
 _ELSEWHERE = """
     borg borgbase-exporter-venv/bin/borgbase-exporter borgbase-exporter-venv/bin/pip docker editor
     gh git helm id journalctl kubectl make mimirtool pidof pip pipx python3 restic sudo sudoedit

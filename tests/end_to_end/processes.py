@@ -23,7 +23,7 @@ from tests.canary import assert_kept_secret
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTER = (sys.executable, "-m", "borgbase_exporter")
 ANYWHERE = "127.0.0.1:0"
-"""Any free port; the process tells which in its log."""
+"""Any free port; the process logs which."""
 
 RETRY_SECONDS = 0.02
 PATIENCE = 30.0
@@ -55,12 +55,10 @@ class Answer:
         return self.body.decode()
 
 
-def ask(
-    address: str, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
-) -> Answer:
+def ask(address: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Send a request by itself, with nothing added to it and nothing undone in the answer."""
     with closing(http.client.HTTPConnection(address, timeout=PATIENCE)) as connection:
-        connection.request(method, path, headers=dict(headers or {}))
+        connection.request("GET", path, headers=headers or {})
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read())
 
@@ -99,10 +97,10 @@ class Running:
     def log(self) -> str:
         return self.log_file.read_text()
 
-    def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+    def get(self, path: str, **headers: str) -> Answer:
         """Ask for a page; underscores in a header's name stand for dashes."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = ask(self.address, path, method=method, headers=named)
+        answer = ask(self.address, path, named)
         assert_kept_secret(f"{answer.headers}{answer.body.decode(errors='replace')}", path)
         return answer
 
