@@ -22,12 +22,11 @@ import responses
 from borgbase_exporter.commands.main import main
 from borgbase_exporter.demo import SimulatedApi, Trouble
 from borgbase_exporter.findings.report import encode, report
-from tests.end_to_end.processes import EXPORTER, environment, until
+from tests.end_to_end.processes import EXPORTER, environment
 from tests.facts import FINE_REPO, NOW
 from tests.findings.cases import failing, polled
 from tests.graphql import SimulatedAccount
-from tests.lab.scripts import hold
-from tests.lab.wire import Lab
+from tests.lab.wire import Lab, Wire
 
 TROUBLED = {"plan", "subscription", "API token terraform"}
 TROUBLED |= {"repo postgres-prod", "repo gitea", "repo new-server"}
@@ -298,16 +297,11 @@ def test_output_that_nobody_takes_is_no_traceback(form: str) -> None:
     assert (done.returncode, done.stderr) == (3, "")
 
 
-def test_an_interrupt_ends_it_as_shells_expect() -> None:
-    with Lab(hold) as lab:
-        process = subprocess.Popen(
-            [*EXPORTER, "check", "--api.url", lab.url],
-            env=environment(BORGBASE_TOKEN="x.y.z"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # nohup leaves it ignored
-        )
-        until(lambda: lab.connections, "it asks")
-        process.send_signal(signal.SIGINT)
-        assert process.communicate() == (b"", b"")
-        assert process.returncode == 130
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_as_shells_expect(check: Checked, number: int) -> None:
+    def interrupt(wire: Wire) -> None:
+        os.kill(os.getpid(), number)
+        wire.hold()
+
+    with Lab(interrupt) as lab:
+        assert check("--api.url", lab.url, BORGBASE_TOKEN="x.y.z") == (130, "", "")

@@ -3,8 +3,6 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-import pytest
-
 from borgbase_exporter.commands.oneshot import replacing
 
 
@@ -21,12 +19,3 @@ def test_a_draft_is_private_and_leaves_other_files_alone(tmp_path: Path) -> None
     assert victim.read_text() == "mine"
     assert set(tmp_path.iterdir()) == before | {tmp_path / "usage"}
     assert (tmp_path / "usage").read_bytes() == b"new"
-
-
-def test_what_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
-    output = tmp_path / "usage"
-    output.write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(output):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == [output]
-    assert output.read_text() == "old"

@@ -14,8 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from borgbase_exporter.metrics.exposition import OPENMETRICS, TEXT, Page
-from borgbase_exporter.settings import Web
-from borgbase_exporter.settings.readers import Address
+from borgbase_exporter.settings import Serve, Web, load
 from borgbase_exporter.settings.webfile import TLS, WebConfig
 from borgbase_exporter.web import server as server_module
 from borgbase_exporter.web.app import App
@@ -37,16 +36,10 @@ def big_stage() -> Stage:
 
 def web(config: WebConfig | None = None, **fields: Any) -> Web:
     """Settings for a port of loopback."""
-    plain = Web(
-        listen_addresses=(Address("127.0.0.1", 0),),
-        telemetry_path="/metrics",
-        config=config or WebConfig(),
-        open_probes=False,
-        status_page=False,
-        allowed_hosts=(),
-        grafana_url=None,
-    )
-    return replace(plain, **fields)
+    flags = ("--demo", "--web.listen-address=127.0.0.1:0", "--web.no-status-page")
+    loaded = load(flags, {})
+    assert isinstance(loaded, Serve)
+    return replace(loaded.web, config=config or WebConfig(), **fields)
 
 
 class Running:
