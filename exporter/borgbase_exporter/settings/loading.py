@@ -71,7 +71,12 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Command:
     """
     _answer_question(arguments)
     faults: list[str] = []
-    warnings = list(_unknown_variables(environment))
+    variables = {setting.variable for setting in ALL.values()}
+    warnings = [
+        f"{name}: no such setting{_near(name, variables)}"
+        for name in sorted(environment.keys() - variables)
+        if name.startswith("BORGBASE_") and not SERVICE_LINK.fullmatch(name)
+    ]
     command, given = _parsed(arguments, faults)
     if faults and command not in COMMANDS:
         raise SettingsError(faults, warnings)
@@ -219,14 +224,6 @@ def _unwise(made: Command, used: AbstractSet[str]) -> Iterator[str]:
         yield "--poll.max-age is shorter than --poll.interval: values disappear between two polls"
     if web.path and web == WebConfig(path=web.path):
         yield "--web.config.file turns nothing on: no TLS, users, headers or rate limit"
-
-
-def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    known = {setting.variable for setting in ALL.values()}
-    for name in sorted(environment):
-        ours = name.startswith("BORGBASE_") and not SERVICE_LINK.fullmatch(name)
-        if ours and name not in known:
-            yield f"{name}: no such setting{_near(name, known)}"
 
 
 def _near(word: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from borgbase_exporter import __version__
+from borgbase_exporter import __version__, text
 from borgbase_exporter.findings import facts
 from borgbase_exporter.findings.problems import Problem
 from borgbase_exporter.findings.report import Report, rank, report
@@ -21,7 +21,6 @@ from borgbase_exporter.metrics.exposition import Pages
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.board import View
 from borgbase_exporter.settings import Serve
-from borgbase_exporter.text import ago, iso, printable, span, when
 from borgbase_exporter.web.kept import Clock, Kept, Source
 
 CHUNK = 2000  # pieces of the template that are encoded and compressed together
@@ -114,19 +113,17 @@ def _look() -> tuple[Any, str]:
     loader = PackageLoader("borgbase_exporter.web")
     environment = Environment(autoescape=True, loader=loader, lstrip_blocks=True, trim_blocks=True)
     environment.undefined = StrictUndefined
-    environment.finalize = lambda value: printable(value) if type(value) is str else value
-
-    environment.filters["iso"] = iso
-    environment.globals |= {"version": __version__, "facts": facts, "OPEN": OPEN, "MANY": MANY}
-    environment.globals |= {"ago": ago, "span": span, "when": when}
+    environment.finalize = lambda value: text.printable(value) if type(value) is str else value
+    known = {"version": __version__, "facts": facts, "text": text, "OPEN": OPEN, "MANY": MANY}
+    environment.globals |= known
     policy = (
         "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
         "trusted-types 'none'"
     )
     for directive, name in (("style-src", "css"), ("script-src", "js")):
-        text = loader.get_source(environment, f"status.{name}")[0]
-        environment.globals[name] = Markup(text)  # noqa: S704  # our own file
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        source = loader.get_source(environment, f"status.{name}")[0]
+        environment.globals[name] = Markup(source)  # noqa: S704  # our own file
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
         policy += f"; {directive} 'sha256-{digest}'"
     return environment.get_template("status.html"), policy
