@@ -1,9 +1,8 @@
 """Which alerts fire over weeks of samples, by the shipped rules and a real Prometheus.
 
 The rules are evaluated by range queries over a data folder: the recording rules level by level,
-what they record being added to the folder, then the alerts. What is sampled for eight days is not
-written but inserted where it is used, as a subquery. Only `for` and `keep_firing_for` are counted
-here.
+what they record being added to the folder, then the alerts. Only `for` and `keep_firing_for` are
+counted here.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import requests
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 
 STEP = 240
 """Seconds between two evaluations: what is recorded stays visible for five minutes."""
-RESOLUTION = "10m"
-"""How often what the rules keep is sampled."""
+SAMPLED = 600
+"""Seconds between two samples of what the rules keep for eight days."""
 POINTS = 10_000
 """Prometheus answers with up to 11,000 points of a series."""
 PATIENCE = 60.0
 
 Labels = Mapping[str, str]
-Ask = Callable[[str], list[tuple[dict[str, str], list[tuple[float, str]]]]]
-"""Returns the series of an expression over the whole time."""
+Series = tuple[dict[str, str], list[tuple[float, str]]]
+"""Labels, and points as time and value."""
+Ask = Callable[[str, int], list[Series]]
+"""Returns the series of an expression over the whole time, with a point every some seconds."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def alarms(data: Path, start: float, end: float) -> list[Alarm]:
     }
     found = []
     with serve(data, start, end) as ask:
-        for key, series in _all(ask, {key: inserted(rule["expr"]) for key, rule in alerts.items()}):
+        for key, series in _all(ask, {key: rule["expr"] for key, rule in alerts.items()}):
             rule = alerts[key]
             own = {"alertname": rule["alert"], **rule["labels"]}
             for labels, points in series:
@@ -76,38 +78,14 @@ def alarms(data: Path, start: float, end: float) -> list[Alarm]:
 
 
 def _all(ask: Ask, expressions: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    steps = (SAMPLED if "sampled" in name else STEP for name in expressions)
     with ThreadPoolExecutor(2) as pool:
-        yield from zip(expressions, pool.map(ask, expressions.values()), strict=True)
-
-
-def inserted(expression: str) -> str:
-    """Return an expression with the sampled series replaced by what they are samples of."""
-    sampled = {
-        rule["record"]: rule["expr"] for rule in rules() if "sampled" in rule.get("record", "")
-    }
-    names = "|".join(map(re.escape, sorted(sampled, key=len, reverse=True)))
-
-    def insert(found: re.Match[str]) -> str:
-        name, matcher, span = found.groups()
-        inner = re.sub(pattern, insert, sampled[name])
-        if matcher:
-            label, sign, value = re.fullmatch(r'\{(\w+)(!?=)"(.*)"\}', matcher).groups()  # type: ignore[union-attr]
-            one = f'label_replace(vector(1), "{label}", "{value}", "", "")'
-            inner = f"({inner}) {'unless' if sign == '!=' else 'and'} on ({label}) {one}"
-        return f"({inner})" + (f"[{span}:{RESOLUTION}]" if span else "")
-
-    pattern = re.compile(rf"\b({names})(?![\w:])(\{{[^}}]*\}})?(?:\[(\w+)\])?")
-    return re.sub(pattern, insert, expression)
+        yield from zip(expressions, pool.map(ask, expressions.values(), steps), strict=True)
 
 
 def _levels() -> Iterator[dict[str, str]]:
-    """Yield the other recording rules in an order such that each reads only what is there by "
-    "then."""
-    pending = {
-        rule["record"]: inserted(rule["expr"])
-        for rule in rules()
-        if "record" in rule and "sampled" not in rule["record"]
-    }
+    """Yield the recording rules in an order such that each reads only what is there by then."""
+    pending = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
     while pending:
         names = re.compile(rf"(?<![\w:])(?:{'|'.join(map(re.escape, pending))})(?![\w:])")
         level = {name: text for name, text in pending.items() if not names.search(text)}
@@ -181,7 +159,7 @@ def serve(data: Path, start: float, end: float) -> Iterator[Ask]:
         with requests.Session() as session:
             session.trust_env = False
             _ready(session, f"http://{address}/-/ready", process)
-            yield lambda expression: _series(session, address, expression, start, end)
+            yield partial(_series, session, f"http://{address}/api/v1/query_range", start, end)
     finally:
         process.terminate()
         process.wait()
@@ -201,18 +179,17 @@ def _ready(session: requests.Session, url: str, process: subprocess.Popen[bytes]
 
 
 def _series(
-    session: requests.Session, address: str, expression: str, start: float, end: float
-) -> list[tuple[dict[str, str], list[tuple[float, str]]]]:
-    series: dict[str, tuple[dict[str, str], list[tuple[float, str]]]] = {}
+    session: requests.Session, url: str, start: float, end: float, expression: str, step: int
+) -> list[Series]:
+    series: dict[str, Series] = {}
     while start <= end:
-        stop = min(end, start + (POINTS - 1) * STEP)
-        query: dict[str, Any] = {"query": expression, "start": start, "end": stop, "step": STEP}
-        url = f"http://{address}/api/v1/query_range"
+        stop = min(end, start + (POINTS - 1) * step)
+        query: dict[str, Any] = {"query": expression, "start": start, "end": stop, "step": step}
         answer = session.post(url, data=query, timeout=10 * PATIENCE).json()
         assert answer["status"] == "success", (answer, expression)
         for found in answer["data"]["result"]:
             labels = {name: text for name, text in found["metric"].items() if name != "__name__"}
             key = json.dumps(labels, sort_keys=True)
             series.setdefault(key, (labels, []))[1].extend(map(tuple, found["values"]))
-        start = stop + STEP
+        start = stop + step
     return [*series.values()]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from borgbase_exporter import errors
-from borgbase_exporter.api.query import AUTHENTICATED, Query, Root
+from borgbase_exporter.api.query import AUTHENTICATED, Query, Root, fields_of
 from borgbase_exporter.api.reading import NULL, UNREADABLE, Skipped, reader
 from borgbase_exporter.api.transport import Reply, Transport, secrets
 from borgbase_exporter.settings import API
@@ -59,7 +59,7 @@ class Answer:
     def read(self, kind: type[R], skipped: Skipped) -> R:
         """Read the root fields; raise AuthError or GraphQLError without a required one."""
         values: dict[str, Any] = {}
-        for field in msgspec.structs.fields(kind):
+        for field in fields_of(kind):
             try:
                 values[field.name] = self.root(field.encode_name, field.type, skipped)
             except errors.PollError:

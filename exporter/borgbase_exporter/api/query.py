@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, get_args
 
 import msgspec
 
 AUTHENTICATED = "isAuthenticated"
+
+fields_of = cache(msgspec.structs.fields)
+"""The fields of a struct; msgspec itself evaluates the annotations at each call."""
 
 
 class Node(msgspec.Struct, rename="camel"):
@@ -41,7 +45,7 @@ def node_of(annotation: Any) -> type[Node] | None:
 def selection(kind: type[Node], missing: Collection[str] = ()) -> str:
     """Return the fields of a struct as GraphQL, without those that the API does not have."""
     found = []
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         name, inner = field.encode_name, node_of(field.type)
         newer = kind.newer.get(name)
         replaced = newer and f"{kind.graphql}.{newer}" not in missing
@@ -55,7 +59,7 @@ def selection(kind: type[Node], missing: Collection[str] = ()) -> str:
 
 def _fields(kind: type[Node]) -> Iterator[tuple[type[Node], str]]:
     """Yield the name of each field of a struct and of those below, and whose field it is."""
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         yield kind, field.encode_name
         if inner := node_of(field.type):
             yield from _fields(inner)

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from borgbase_exporter.api.query import Node, node_of
+from borgbase_exporter.api.query import Node, fields_of, node_of
 
 UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding raises for JSON that is broken, of another shape, out of range or too deep."""
@@ -45,7 +45,7 @@ def reader(annotation: Any) -> Read:
     if get_origin(annotation) is list:
         return partial(_read_list, reader(node))
     if annotation is node:
-        fields = [(field, reader(field.type)) for field in msgspec.structs.fields(node)]
+        fields = [(field, reader(field.type)) for field in fields_of(node)]
         return partial(_read_struct, msgspec.json.Decoder(node, strict=False), fields)
     inner = reader(get_args(annotation)[0])  # of an optional one, such as `Struct | None`
     return lambda raw, skipped: None if raw == NULL else inner(raw, skipped)
