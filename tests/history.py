@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -27,12 +26,10 @@ from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller
 from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import GivenToken
-from tests.alarms import lines_to
 from tests.clock import Clock
-from tests.end_to_end.processes import ANYWHERE, Prometheus, environment, started, until
 from tests.graphql import Edition, SimulatedAccount, root
 from tests.lab.bench import Endpoint
-from tests.programs import require
+from tests.tsdb import lines_to
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -193,24 +190,3 @@ class _Wire(Transport):
 def within(moment: float, spans: Collection[Span]) -> bool:
     """Return whether a moment lies in one of the spans."""
     return any(begin <= moment < end for begin, end in spans)
-
-
-@contextmanager
-def serve(data: Path) -> Iterator[Prometheus]:
-    """Run a Prometheus that has nothing to do but to answer from a data folder, however old."""
-    config = data.with_name(f"{data.name}.yml")
-    config.write_text("")
-    command = (
-        require("prometheus"),
-        f"--config.file={config}",
-        f"--storage.tsdb.path={data}",
-        "--storage.tsdb.retention.time=100y",
-        f"--web.listen-address={ANYWHERE}",
-    )
-    log = data.with_name(f"{data.name}.log")
-    with started(command, environment(), log, 'msg="Listening on"') as running:
-        until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
-        prometheus = Prometheus(running.process, running.address, running.log_file)
-        yield prometheus
-        # What is written at several times may well overlap.
-        assert [line for line in prometheus.complaints if "Overlapping blocks" not in line] == []

@@ -24,13 +24,17 @@ def test_sixty_healthy_days_raise_no_alert(tmp_path_factory: pytest.TempPathFact
     history = History(
         clock=clock,
         accounts={"healthy": account},
-        interval=30 * MINUTE,
+        interval=HOUR,
+        step=10 * MINUTE,
         failing=maintenance,
-        down=[(BEGIN + day * DAY, BEGIN + day * DAY + 6 * MINUTE) for day in (11, 30.3, 47.5)],
+        # Each hides a scrape.
+        down=[
+            (BEGIN + day * DAY - MINUTE, BEGIN + day * DAY + 5 * MINUTE) for day in (11, 30.3, 47.5)
+        ],
         events={
             BEGIN + 40 * DAY: lambda: account.rename(account.id_of("gitea"), "forgejo"),
             BEGIN + 45 * DAY: lambda: account.add_repo("another laptop"),
         },
     )
     data = history.write(tmp_path_factory.mktemp("healthy") / "data", BEGIN, end)
-    assert alarms(data, BEGIN + HOUR, end) == []
+    assert alarms(data, BEGIN + HOUR, end, step=600) == []

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.alarms import Alarm, alarms, lines_to
+from tests.alarms import Alarm, alarms
 from tests.notifications import Message, messages, tally
+from tests.tsdb import lines_to
 from tests.worlds import DAY, MINUTE, START, World
 from tests.worlds.healthy import HEALTHY
 from tests.worlds.trouble import TROUBLE

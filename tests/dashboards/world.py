@@ -16,8 +16,9 @@ import yaml
 from tests.clock import Clock
 from tests.end_to_end.processes import Prometheus
 from tests.graphql import Drift, Edition, SimulatedAccount
-from tests.history import DAY, HOUR, History, Target, serve
+from tests.history import DAY, HOUR, History, Target
 from tests.programs import require
+from tests.tsdb import serve
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
 
