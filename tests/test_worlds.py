@@ -27,16 +27,16 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Alarm]:
     long = {name: world for name, world in WORLDS.items() if world.days > 4}
     folders = [tmp_path_factory.mktemp("worlds") for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(play, folders, (short, long)))
+        found = list(pool.map(play, folders, (short, long), (4 * MINUTE, 10 * MINUTE)))
     return [alarm for some in found for alarm in some]
 
 
-def play(folder: Path, worlds: dict[str, World]) -> list[Alarm]:
+def play(folder: Path, worlds: dict[str, World], step: int) -> list[Alarm]:
     data = folder / "data"
     with lines_to(data) as lines:
         for name, world in worlds.items():
-            world.write(lines, job(name))
-    return alarms(data, START, START + max(world.days for world in worlds.values()) * DAY)
+            world.write(lines, job(name), step)
+    return alarms(data, START, START + max(world.days for world in worlds.values()) * DAY, step)
 
 
 def job(name: str) -> str:

@@ -180,28 +180,28 @@ class World:
     accounts: tuple[Account, ...] = (Account(),)
     days: float = 3
     interval: float = 15 * MINUTE
-    scrape: float = 4 * MINUTE
-    """Sparser than documented, which saves time, unless a world says otherwise."""
+    scrape: float | None = None
+    """None for once per evaluation, which is sparser than documented, and saves time."""
     sent: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     since: float = 0
     within: float = 0
 
-    def write(self, lines: IO[str], job: str) -> None:
-        """Write what Prometheus scrapes."""
+    def write(self, lines: IO[str], job: str, step: float) -> None:
+        """Write what Prometheus scrapes, which evaluates rules every `step` seconds."""
         targets = {}
         for account in self.accounts:
             exporter = _Exporter(account, self.interval, job)
             labels = f'job="{job}{account.job}",instance="{account.target}"'
             targets[labels] = account
-            for t in self._scrapes(account):
+            for t in self._scrapes(account, self.scrape or step):
                 page = exporter.page(t, labels)
                 lines.write(page.replace("\n", f" {START + t:.0f}\n"))
         for labels, account in targets.items():
-            for t in self._scrapes(account):
+            for t in self._scrapes(account, self.scrape or step):
                 lines.write(f"up{{{labels}}} {int(not at(account.down, t))} {START + t:.0f}\n")
 
-    def _scrapes(self, account: Account) -> Iterator[float]:
-        moments = (n * self.scrape for n in range(int(self.days * DAY / self.scrape)))
+    def _scrapes(self, account: Account, every: float) -> Iterator[float]:
+        moments = (n * every for n in range(int(self.days * DAY / every)))
         return (t for t in moments if not at(account.unconfigured, t))
 
 
