@@ -190,7 +190,7 @@ class Story:
     change: Change
     at: Mapping[int, str] = field(default_factory=dict)
     ever: str = ""
-    end: int = 3 * HOUR
+    end: int = 2 * HOUR
     step: int = 5 * MINUTE
     replicas: str = "a"
 

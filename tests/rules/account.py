@@ -81,6 +81,7 @@ ALERTS = [
             "critical only above its own threshold": Story(
                 change={USAGE: 970 * GB, MAXIMUM: 1000 * GB},
                 at={3 * HOUR: "BorgBasePlanAlmostFull"},
+                end=3 * HOUR,
                 ever="BorgBasePlanAlmostFull",
             ),
             "below 90% again, not below 85%: it goes on; then it ends": Story(

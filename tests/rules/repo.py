@@ -210,6 +210,7 @@ ALERTS = [
             "twice its limit exactly: not critical": Story(
                 change={LAST_MODIFIED: ago(2 * DAY)},
                 at={3 * HOUR: "BorgBaseRepoBackupOverdue"},
+                end=3 * HOUR,
                 ever="BorgBaseRepoBackupOverdue",
             ),
         },
@@ -323,6 +324,7 @@ ALERTS = [
             "critical only above its own threshold": Story(
                 change={USAGE: 95 * GB},
                 at={3 * HOUR: "BorgBaseRepoQuotaAlmostFull"},
+                end=3 * HOUR,
                 ever="BorgBaseRepoQuotaAlmostFull",
             ),
         },
