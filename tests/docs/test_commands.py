@@ -89,7 +89,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         api = stack.enter_context(SimulatedApi([account]))
         flags = ("--api.url", api.url, "--token.file", token)
         ours = stack.enter_context(exporter(folder, *flags))
-        alertmanager = stack.enter_context(_alertmanager(folder))
+        config = f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}"
+        alone = "--cluster.listen-address="
+        alertmanager = stack.enter_context(_server("alertmanager", folder, config, alone))
         prometheus = stack.enter_context(_prometheus(folder, ours, alertmanager))
         addresses = {
             "https://api.borgbase.com/graphql": api.url,
@@ -111,6 +113,17 @@ def _command(path: Path, *words: str) -> None:
 
 
 @contextmanager
+def _server(name: str, folder: Path, *flags: str) -> Iterator[Running]:
+    """Run Prometheus or Alertmanager until it is ready, and while it is used."""
+    path, log = require(name), folder / f"{name}.log"
+    data = f"--storage{'.tsdb' if name == 'prometheus' else ''}.path={folder / name}"
+    command = [str(path), f"--web.listen-address={ANYWHERE}", data, *flags]
+    with started(command, environment(), log, 'msg="Listening on"', root(path)) as running:
+        until(lambda: running.get("/-/ready").status == 200, f"{name} is ready")
+        yield running
+
+
+@contextmanager
 def _prometheus(folder: Path, ours: Running, alertmanager: Running) -> Iterator[Running]:
     """Run Prometheus with the shipped rules, and labels as if the exporter were on its port."""
     target = {"targets": [ours.address], "labels": {"instance": "localhost:10133"}}
@@ -120,34 +133,13 @@ def _prometheus(folder: Path, ours: Running, alertmanager: Running) -> Iterator[
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager.address]}]}]},
         "scrape_configs": [{"job_name": "borgbase", "static_configs": [target]}],
     }
-    (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-    command = (
-        require("prometheus"),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'prometheus'}",
-        f"--web.listen-address={ANYWHERE}",
-        "--web.enable-admin-api",
-    )
-    log = folder / "prometheus.log"
-    with started(command, environment(), log, 'msg="Listening on"') as running:
+    file = folder / "prometheus.yml"
+    file.write_text(json.dumps(config))  # JSON is YAML
+    with _server(
+        "prometheus", folder, f"--config.file={file}", "--web.enable-admin-api"
+    ) as running:
         query = "/api/v1/query?query=borgbase_up"
         until(lambda: b'"borgbase_up"' in running.get(query).body, "Prometheus has scraped")
-        yield running
-
-
-@contextmanager
-def _alertmanager(folder: Path) -> Iterator[Running]:
-    path = require("alertmanager")
-    command = (
-        path,
-        f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}",
-        f"--storage.path={folder / 'alertmanager'}",
-        f"--web.listen-address={ANYWHERE}",
-        "--cluster.listen-address=",
-    )
-    log = folder / "alertmanager.log"
-    with started(command, environment(), log, 'msg="Listening on"', root(path)) as running:
-        until(lambda: running.get("/-/ready").status == 200, "Alertmanager is ready")
         yield running
 
 
