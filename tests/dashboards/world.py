@@ -37,6 +37,9 @@ MAIN, SECOND = "borgbase", "borgbase-second"
 """Two jobs that see the same accounts."""
 HOSTILE = ("me+backup@example.com", "Acme (prod)", 'say "hi"', r"a|b\c", "it's", "$5 [x]", "a.b*")
 """Names of accounts and repos."""
+SCRAPE = 600.0
+"""Seconds between two scrapes: ten times sparser than usual, as a month of them is written."""
+LOOKBACK = f"--query.lookback-delta={SCRAPE + 60:.0f}s"
 LARGE = 3000
 """Repos of the scene `large`."""
 
@@ -56,10 +59,10 @@ def world(folder: Path) -> Iterator[World]:
     data = folder / "data"
     home, work = _main(data)
     for rules in _rounds():
-        with serve(data) as prometheus:
+        with serve(data, LOOKBACK) as prometheus:
             _evaluate(rules, prometheus, data)
     scenes(data)
-    with serve(data) as prometheus:
+    with serve(data, LOOKBACK) as prometheus:
         yield World(prometheus, home, work)
 
 
@@ -71,6 +74,7 @@ def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
     before, after = RENAMED
     history = History(
         clock=clock,
+        step=SCRAPE,
         accounts={"home": home, "work": work},
         failing=[(END - 16 * DAY, END - 16 * DAY + 3 * HOUR), OUTAGE],
         down=[DOWN],
