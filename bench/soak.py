@@ -48,9 +48,12 @@ SPARE_FILES, SPARE_THREADS, SPARE_MEMORY = 16, 16, 24 << 10
 SCRIPTS: dict[str, Script] = {
     fault.name: fault.place.args[0]
     for fault in FAULTS
-    if isinstance(fault.place, partial) and fault.place.func is Lab and not fault.place.keywords
+    if isinstance(fault.place, partial)
+    and fault.place.func is Lab
+    and not any(fault.place.keywords.values())
 }
 """What a plain HTTP server can do, by its name."""
+assert SCRIPTS
 
 
 class Chaos:
