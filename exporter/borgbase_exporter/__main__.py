@@ -8,9 +8,9 @@ ONE_SHOT = {"check", "textfile", "backfill"}
 
 
 def run() -> int:
-    """Run the program with the words of its command line; return its exit status."""
-    # Before the imports, which take a while: without a handler SIGHUP would end the process, and
-    # SIGTERM would be ignored where it is a container's first one.
+    """Run the program with its command-line arguments; return its exit status."""
+    # Before the imports, which take a while: without handlers, SIGHUP would end the process, and
+    # the first process of a container would ignore SIGTERM.
     if not ONE_SHOT & set(sys.argv):
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         signal.signal(signal.SIGHUP, lambda *_: None)

@@ -1,7 +1,7 @@
-"""The areas of the API: what is read of each, and what it becomes. Units and dates end here.
+"""The areas of the API: the fields of each, converted to the model's units and timestamps.
 
-A struct is both: the query asks for its fields, and reads the answer into it. A field is named
-as in the model; its name in the API comes with it where it differs.
+A struct defines the fields of a query and decodes its answer. Fields are named as in the model;
+`field(name=…)` gives the API's name where it differs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ UNITS: Mapping[str, int] = {
     **dict.fromkeys(("billed_usage", "billed_excess", "included_gb", "max_size_gb"), GIGABYTE),
     "inactivity_limit": DAY,
 }
-"""What the API measures in other units than the model: decimal ones, and days. Not documented:
-read off the public clients of the API."""
+"""Fields that the API gives in other units than the model: decimal ones, and days. BorgBase does
+not document them; its public clients use them."""
 LIMITS = {"quota", "inactivity_limit", "max_repos"} | {"included_size", "included_gb"}
 LIMITS |= {"max_size", "max_size_gb"}
-"""What is not limited where it is not above zero."""
+"""Fields in which zero or less means "no limit"."""
 
 HUGE = 10**18
 """No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the
@@ -44,7 +44,7 @@ Listed = TypeVar("Listed", model.Repo, model.SSHKey, model.APIToken)
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One area of the API; it fails apart from the others."""
+    """One area of the API; it fails independently of the others."""
 
     name: str
     query: Query
@@ -53,10 +53,10 @@ class Area:
     def collect(
         self, client: Client, token: str, missing: frozenset[str] = frozenset(), *, seconds: float
     ) -> model.CollectorStatus:
-        """Ask and decode within `seconds`, leaving out the `missing` fields.
+        """Query and decode within `seconds`, leaving out the `missing` fields.
 
-        It is a success unless errors beside the data cost a root field. Raises a PollError when
-        there is nothing to show.
+        Errors beside the data count as a failure if a root field is missing. Raises a PollError
+        when there is no usable data.
         """
         answer = client.run(self.query, token, missing, seconds=seconds)
         skipped = Skipped()
@@ -107,7 +107,7 @@ class _Repos(Root):
 def _repos(answer: Answer, skipped: Skipped) -> model.RepoList:
     nodes = answer.read(_Repos, skipped).repo_list
     if not nodes and not skipped.entries and "Query.isAuthenticated" in answer.missing:
-        # An invalid token gives an empty list, too, and nothing here tells the two apart.
+        # An invalid token also returns an empty list, and nothing here distinguishes the two.
         raise GraphQLError("the list of repos is empty, and the API does not report who asks")
     repos = _distinct(map(_repo, nodes), skipped)
     unknown = any(node.usage is UNSET for node in nodes)
@@ -251,7 +251,7 @@ for _area in AREAS:
 
 
 def _distinct(listed: Iterable[Listed], skipped: Skipped) -> tuple[Listed, ...]:
-    """Return the first fact of each id; count the others as skipped entries."""
+    """Return the first entry of each id; count the others as skipped."""
     found: dict[str, Listed] = {}
     for fact in listed:
         if found.setdefault(fact.id, fact) is not fact:
@@ -260,7 +260,7 @@ def _distinct(listed: Iterable[Listed], skipped: Skipped) -> tuple[Listed, ...]:
 
 
 def _known(kind: type[Fact], *nodes: Node | None, **more: Any) -> Fact:
-    """Return a fact: its fields are those of the nodes that have the same name, and `more`."""
+    """Return a fact: the nodes' values for the fields it has, and `more`."""
     facts = {name: value for node in nodes if node for name, value in _facts(node).items()}
     return kind(**{name: facts[name] for name in facts.keys() & kind.__annotations__} | more)
 
@@ -272,7 +272,7 @@ def _facts(node: Node) -> dict[str, Any]:
 
 def _fact(name: str, value: Any) -> Any:
     match value:
-        case datetime():  # without an offset it is UTC
+        case datetime():  # UTC if it has no offset
             return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
         case list():
             return len(value)

@@ -1,4 +1,4 @@
-"""A GraphQL query and its answer: errors told apart, authentication checked, drift absorbed."""
+"""Run GraphQL queries: classify errors, check authentication, drop fields the API removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from borgbase_exporter.text import MAX_READ, redacted
 log = logging.getLogger(__name__)
 
 MAX_DRIFT_ROUNDS = 8
-"""How often one query is sent again without what was refused: nesting hides further fields."""
+"""How often one query is sent again without refused fields: nesting hides further ones."""
 MAX_ERRORS = 100
 MAX_SHOWN = 3
 
@@ -43,11 +43,11 @@ R = TypeVar("R", bound=Root)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The data of an answer, each root field still as JSON, and what the API reports as wrong.
+    """The data of an answer, each root field still as JSON, and the errors that came with it.
 
-    `error` is that in short, empty where there is nothing; `denied` when it is about permission.
-    `missing` holds `Type.field` of every selected field that the API does not have; `guessed`
-    when the API gave no reason that we can read, and only the documented floor worked.
+    `error` summarizes the errors; `denied` is set if they are about permission. `missing` holds
+    `Type.field` of every selected field that the API does not have; `guessed` is set if the API
+    gave no readable reason and only the documented fields worked.
     """
 
     data: Mapping[str, msgspec.Raw]
@@ -69,7 +69,7 @@ class Answer:
         return kind(**values)
 
     def root(self, name: str, annotation: Any, skipped: Skipped) -> Any:
-        """Read one root field; raise AuthError or GraphQLError where that cannot be done."""
+        """Read one root field; raise AuthError or GraphQLError if it is unusable."""
         raw = self.data.get(name, NULL)
         if raw == NULL and self.denied:
             raise errors.AuthError(f'the token may not ask for "{name}": {self.error}')
@@ -109,9 +109,9 @@ class Client:
     def run(
         self, query: Query, token: str, missing: frozenset[str] = frozenset(), *, seconds: float
     ) -> Answer:
-        """Run a query without the fields known to be missing; find out which more are.
+        """Run a query without the fields known to be missing; detect further missing ones.
 
-        It is over within `seconds`. Raises a PollError when there is nothing to show.
+        Returns within `seconds`. Raises a PollError when there is no usable data.
         """
         ends, guessed = time.monotonic() + seconds, False
         for _ in range(MAX_DRIFT_ROUNDS):
@@ -147,7 +147,7 @@ class Client:
 
 
 def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> Answer:
-    """Return the answer in a reply, or raise the PollError that it amounts to."""
+    """Return the answer in a reply, or raise the PollError that describes it."""
     data, messages, broken = _decoded(reply.body)
     error = "; ".join(redacted(text, *hidden) for text in messages[:MAX_SHOWN])
     denied = any(map(_AUTH.search, messages))
@@ -161,7 +161,7 @@ def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> An
 
 
 def _failure(status: int, messages: Sequence[str], error: str, broken: str) -> errors.PollError:
-    """Return what an answer without data amounts to; `broken` says why it is not JSON."""
+    """Return the error for an answer without data; `broken` says why it is not JSON."""
     shown = f": {error}" if error else f" (HTTP {status})"
     if any(map(_UNKNOWN_FIELD.search, messages)):
         return _RefusedError(error, messages)
@@ -192,13 +192,13 @@ def _decoded(body: bytes) -> tuple[Mapping[str, msgspec.Raw] | None, list[str], 
 
 
 def _messages(errors: Any) -> list[str]:
-    """Return the beginnings of what the API reports as wrong, in whatever form it does."""
+    """Return the API's error messages, shortened, whatever form they have."""
     entries = errors if isinstance(errors, list) else [errors] if errors else []
     return list(dict.fromkeys(_message(entry)[:MAX_READ] for entry in entries[:MAX_ERRORS]))
 
 
 def _message(error: Any) -> str:
-    """Return the text of one error, its code behind it in parentheses."""
+    """Return the text of one error, followed by its code in parentheses."""
     match error:
         case {"message": message, "extensions": {"code": code}} if message and code:
             return f"{str(message)[: MAX_READ // 2]} ({code})"
@@ -213,6 +213,6 @@ def _unknown(messages: Collection[str], query: Query) -> frozenset[str]:
     for match in filter(None, map(_UNKNOWN_FIELD.search, messages)):
         name = match["field"] or match["changed"]
         named = {f for f in query.names if f.endswith(f".{name}")}
-        # A type may have been renamed, then the name of the field must do.
+        # If the type was renamed, the field's name alone has to match.
         found |= {f"{match['type']}.{name}"} & named or named
     return frozenset(found)

@@ -43,7 +43,7 @@ BILLED = Query("Billed", _Bill)
 def usage(repo_ids: Sequence[str]) -> Query:
     """Return the query for the daily usage of some repos."""
     lists = (
-        # GraphQL's strings are those of JSON.
+        # A JSON string is also a valid GraphQL string.
         f"u{number}: repoUsageList(repoId: {json.dumps(repo_id)}) {{ {selection(_Usage)} }}"
         for number, repo_id in enumerate(repo_ids)
     )

@@ -1,4 +1,4 @@
-"""What is asked: queries derived from the structs that read their answers.
+"""The queries, derived from the structs that decode their answers.
 
 Only queries, never a mutation, and never a field that holds a secret or a person's data.
 """
@@ -19,7 +19,7 @@ fields_of = cache(msgspec.structs.fields)
 
 
 class Node(msgspec.Struct, rename="camel"):
-    """What is read of one type of the API's schema; each field of the struct is asked for."""
+    """The fields to read of one type of the API's schema; a query selects all of them."""
 
     graphql: ClassVar[str]
     """The type's name in the schema."""
@@ -30,7 +30,7 @@ class Node(msgspec.Struct, rename="camel"):
 
 
 class Root(Node):
-    """The fields of one query beside `isAuthenticated`, which every query asks for."""
+    """The root fields of one query; every query also selects `isAuthenticated`."""
 
     graphql = "Query"
 
@@ -58,7 +58,7 @@ def selection(kind: type[Node], missing: Collection[str] = ()) -> str:
 
 
 def _fields(kind: type[Node]) -> Iterator[tuple[type[Node], str]]:
-    """Yield the name of each field of a struct and of those below, and whose field it is."""
+    """Yield each field of a struct and of the structs nested in it: its struct and name."""
     for field in fields_of(kind):
         yield kind, field.encode_name
         if inner := node_of(field.type):
@@ -67,7 +67,7 @@ def _fields(kind: type[Node]) -> Iterator[tuple[type[Node], str]]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query by name; `floor` is what BorgBase documents, and is never left out."""
+    """A named query; the fields in `floor` are documented and never left out."""
 
     name: str
     root: type[Root]
@@ -87,7 +87,7 @@ class Query:
         return frozenset({f"{Root.graphql}.{AUTHENTICATED}", *below})
 
     def gaps(self, missing: Collection[str]) -> frozenset[str]:
-        """Return the missing fields that leave a gap: no other spelling of theirs works."""
+        """Return the missing fields that are not available under another name either."""
         fields, gaps = list(_fields(self.root)), self.names & frozenset(missing)
         for kind, name in fields:
             if name in kind.newer and f"{kind.graphql}.{name}" not in missing:

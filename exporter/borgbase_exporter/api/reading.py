@@ -1,4 +1,4 @@
-"""JSON into structs; unreadable entries of lists and fields of entries are left out and counted."""
+"""Decode JSON into structs; skip and count unreadable list entries and fields of entries."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ class Skipped:
 
 
 Read = Callable[[msgspec.Raw, Skipped], Any]
-"""Reads JSON, and raises one of UNREADABLE where nothing of it can be used."""
+"""Reads JSON; raises one of UNREADABLE if no part of it is usable."""
 
 
 @cache
 def reader(annotation: Any) -> Read:
-    """Return what reads a field's type, such as a struct, a list of structs, or a number.
+    """Return the reader of a field's type, such as a struct, a list of structs, or a number.
 
-    To be called while the program is imported, by one thread: msgspec is not safe while it works
-    out a new type.
+    Call it during import, from one thread: msgspec's analysis of a new type is not thread-safe.
     """
     node = node_of(annotation)
     if node is None:
@@ -47,7 +46,7 @@ def reader(annotation: Any) -> Read:
     if annotation is node:
         fields = [(field, reader(field.type)) for field in fields_of(node)]
         return partial(_read_struct, msgspec.json.Decoder(node, strict=False), fields)
-    inner = reader(get_args(annotation)[0])  # of an optional one, such as `Struct | None`
+    inner = reader(get_args(annotation)[0])  # an optional type, such as `Struct | None`
     return lambda raw, skipped: None if raw == NULL else inner(raw, skipped)
 
 

@@ -35,17 +35,17 @@ READABLE_ENCODINGS = {"", "identity", "gzip", "x-gzip"}
 CUT_SECONDS = 1.0
 """How long a thread may take to notice that its connection was shut down."""
 ADDRESSES = 3
-"""How many addresses of a host there is time to try, if none of them answers."""
+"""How many addresses of a host can be tried in time, if none of them answers."""
 SHORTEST = 0.001
-"""Seconds: sockets take a time-out of 0 for none at all."""
+"""Seconds: sockets interpret a timeout of 0 as non-blocking."""
 
-# It quotes headers that it cannot parse, and a broken proxy may have put our own among them.
+# It logs headers that it cannot parse, and a broken proxy may return the request's.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it came: status, the decoded body, and when to come back (seconds)."""
+    """An HTTP answer: status, decoded body, and after how many seconds to retry."""
 
     status: int
     body: bytes = field(repr=False)
@@ -53,7 +53,7 @@ class Reply:
 
 
 def secrets(endpoint: API, token: str) -> tuple[str, ...]:
-    """Return what a server or a proxy may repeat and must not be shown."""
+    """Return the secrets of a request, which its answer may repeat."""
     proxy = urlsplit(endpoint.proxy or "")
     user, password = (unquote(part or "") for part in (proxy.username, proxy.password))
     return (token, password, f"{user}:{password}") if password else (token,)
@@ -62,9 +62,9 @@ def secrets(endpoint: API, token: str) -> tuple[str, ...]:
 class Transport:
     """Exchanges with one endpoint, a fresh connection each, one at a time.
 
-    Neither requests nor its timeouts bound an exchange as a whole: a server may drip a byte at a
-    time, and a name may take for ever to be resolved. So each exchange has a thread that is
-    abandoned when the time is over, its connection shut down. There is never more than one.
+    The timeouts of requests do not bound an exchange as a whole: a server may send one byte at a
+    time, and name resolution may never return. So each exchange runs in a thread, which is
+    abandoned at the deadline and its connection shut down. At most one such thread exists.
     """
 
     def __init__(self, endpoint: API) -> None:
@@ -74,7 +74,7 @@ class Transport:
     def post(self, query: str, token: str, *, seconds: float) -> Reply:
         """Send a query and return the answer within so many seconds, or raise a PollError.
 
-        An error status is for the caller to judge: GraphQL servers explain themselves in the body.
+        The caller judges an error status: GraphQL servers explain errors in the body.
         """
         ends = time.monotonic() + seconds
         if seconds <= 0:
@@ -100,7 +100,7 @@ class Transport:
 class _Exchange(HTTPAdapter):
     """One request and its answer; another thread can shut its connections down.
 
-    An adapter without a session takes nothing from the environment (no netrc, which would replace
+    An adapter without a session uses nothing from the environment (no netrc, which would replace
     the token, no proxy or certificate variables), keeps no cookies and follows no redirects.
     """
 
@@ -117,7 +117,7 @@ class _Exchange(HTTPAdapter):
             self._where += f" by the proxy {netloc}"
 
     def run(self, query: str, outcome: Future[Reply]) -> None:
-        """Exchange, and set the outcome. No frame outlives that: one may hold a huge answer."""
+        """Run the exchange and set the outcome; keep no frame, which may hold a huge answer."""
         try:
             with contextlib.closing(self):
                 reply = self._exchange(query)
@@ -152,11 +152,11 @@ class _Exchange(HTTPAdapter):
     def _read(self, response: requests.Response) -> bytes:
         encoding = response.headers.get("Content-Encoding", "").lower()
         if encoding not in READABLE_ENCODINGS:
-            # Not asked for; and five layers of gzip can keep a processor busy for ever.
+            # Not requested; nested gzip layers could also keep a processor busy for ever.
             what = "compressed its answer in a way we did not ask for"
             raise errors.NotJSONError(f"{self._where} {what}")
         limit, parts, body = self._endpoint.max_response, 0, io.BytesIO()
-        # Not `read`, which takes a chunk of size -1 for one without end.
+        # Not `read`: it treats a chunk of size -1 as endless.
         while chunk := response.raw.read1(CHUNK, decode_content=True):
             body.write(chunk)
             parts += chunk.count(b",") + chunk.count(b"\\")
@@ -166,19 +166,19 @@ class _Exchange(HTTPAdapter):
         return body.getvalue()  # its own buffer, not a copy
 
     def failure(self, error: Exception) -> errors.PollError:
-        """Return what an error of the libraries means."""
+        """Return the PollError for an exception of the libraries."""
         chain = _causes(error)
         for cause in chain:
-            # The libraries' frames are in cycles with their exceptions, and keep sockets open.
+            # Frames and exceptions of the libraries form cycles that keep sockets open.
             traceback.clear_frames(cause.__traceback__)
-        # The libraries quote what came, and a server may send our own headers back.
+        # The libraries quote what they received, and a server may return the request's headers.
         words = redacted(_words(chain[-1]), *secrets(self._endpoint, self._token))
         words = words or type(chain[-1]).__name__
 
         def has(*kinds: type[Exception]) -> bool:
             return any(isinstance(cause, kinds) for cause in chain)
 
-        # Not urllib3's TimeoutError: refused connections and unknown hosts are of its kin.
+        # Not urllib3's TimeoutError: refused connections and unknown hosts are subclasses.
         if has(TimeoutError, requests.Timeout, urllib3.exceptions.ReadTimeoutError):
             return errors.DeadlineError(f"no complete answer from {self._where} in time")
         if has(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
@@ -195,7 +195,7 @@ class _Exchange(HTTPAdapter):
         """Leave the verification to the context, instead of loading the CAs each time."""
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the pool for a request; the sockets of its connections will be known."""
+        """Return the pool for a request; `close` can reach the sockets of its connections."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         if pool.scheme == "https":
             path = self._endpoint.ca_file or DEFAULT_CA_BUNDLE_PATH
@@ -246,7 +246,7 @@ def _tls_context(ca_file: str, _mtime: int) -> ssl.SSLContext:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Return Retry-After (RFC 9110, 10.2.3) in seconds; None if it is neither these nor a date."""
+    """Return Retry-After (RFC 9110, 10.2.3) in seconds; None if it is invalid."""
     with contextlib.suppress(ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
         return urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", ""))
     return None
@@ -257,7 +257,7 @@ _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
 
 
 def _words(error: BaseException) -> str:
-    """Return an error's text without numbers of errors and of lines in C files."""
+    """Return an error's text without error numbers and line numbers of C files."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return str(error.verify_message).rstrip(".")
     if isinstance(error, ssl.SSLError) and error.reason:
