@@ -56,7 +56,7 @@ class TooLargeError(PollError, reason="too_large"):
 
 
 class NotJSONError(PollError, reason="not_json"):
-    """Half a document, HTML, bytes of another kind."""
+    """A truncated document, HTML, or other bytes."""
 
 
 class GraphQLError(PollError, reason="graphql"):

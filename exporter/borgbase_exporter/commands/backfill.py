@@ -1,7 +1,7 @@
 """`backfill`: fetch the accounts' history, then write it as OpenMetrics.
 
-No more than one batch of repos is held in memory: the unit of an account's daily values is known
-only when all have been fetched, so they wait in an unnamed file.
+At most one batch of repos is in memory. The unit of an account's daily values is known only after
+all have been fetched; until then an unnamed file holds them.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _timestamp(moment: Moment, now: float) -> float:
 
 
 def _accounts(given: settings.Backfill, wait: Wait, problems: list[str]) -> list[Account]:
-    """Ask for each account's repos and bill; raise CommandError if a wanted repo is missing."""
+    """Fetch each account's repos and bill; raise CommandError if a wanted repo is missing."""
     assert given.tokens  # noqa: S101  # missing with --demo only, and then filled in
     accounts: list[Account] = []
     with _explained("tokens"):
@@ -155,7 +155,7 @@ def _account(given: settings.Backfill, name: str, token: str, problems: list[str
 
 @contextlib.contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """Add to a PollError where it comes from and what to do."""
+    """Add the origin and the advice to a PollError."""
     try:
         yield
     except PollError as error:
@@ -165,7 +165,7 @@ def _explained(where: str) -> Iterator[None]:
 def _write_repos(
     account: Account, fetched: Iterable[tuple[str, Days]], waiting: BinaryIO, writer: Writer
 ) -> None:
-    """Write the daily usage of an account's repos, and add it up."""
+    """Write the daily usage of an account's repos, and add it to the account's total."""
     newest, unknown = dict[str, float](), {**account.repos}
     waiting.truncate(waiting.seek(0))
     where, steps, hidden = f"account {account.name}", 2 * len(unknown), not sys.stderr.isatty()
@@ -191,7 +191,7 @@ def _write_repos(
 
 
 def _fetch(account: Account, wait: Wait, problems: list[str]) -> Iterator[tuple[str, Days]]:
-    """Ask for the daily usage of a batch of repos at a time; yield each repo's, by its id."""
+    """Fetch the daily usage in batches of repos; yield each repo's id and days."""
     repo_ids, batch_size, failures = [*account.repos], BATCH, 0
     while repo_ids:
         batch = repo_ids[:batch_size]
@@ -217,7 +217,7 @@ def _fetch(account: Account, wait: Wait, problems: list[str]) -> Iterator[tuple[
 
 
 def _unit(account: Account, newest: Mapping[str, float]) -> int:
-    """Return how many bytes the daily values count; raise CommandError when that is unclear."""
+    """Return the unit of the daily values in bytes; raise CommandError if it is unclear."""
     if not newest:
         return 1  # nothing but zeros
     used = {id_: repo.usage for id_, repo in account.repos.items()}

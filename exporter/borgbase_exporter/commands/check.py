@@ -1,7 +1,7 @@
-"""`check`: look at the accounts once, or at what a running exporter knows, and print the report.
+"""`check`: poll the accounts once, or fetch a running exporter's report, and print the report.
 
-Exit statuses: 0 all is well, 1 problems, 3 an account could not be looked at. In the formats of
-plugins 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+Exit statuses: 0 all is well, 1 problems, 3 an account could not be polled. In the formats of
+plugins: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HINTS = {
 
 
 def run(settings: Check) -> int:
-    """Look, print, and return the exit status."""
+    """Get the report, print it, and return the exit status."""
 
     def work() -> int:
         report = _fetched(settings) if settings.source else _looked(settings)
@@ -63,7 +63,7 @@ def run(settings: Check) -> int:
     return oneshot.run(work, fail, settings.report)
 
 
-# ---- Looking
+# ---- Polling
 
 
 def _looked(settings: Check) -> Report:
@@ -97,7 +97,7 @@ def _looked(settings: Check) -> Report:
 
 
 class Look:
-    """A look at an account: a poll, and what else can be found out."""
+    """A poll of an account, and checks that only this command makes."""
 
     def __init__(self, settings: Check, account: str, source: TokenSource) -> None:
         self.account, self._settings, self._source = account, settings, source
@@ -109,7 +109,7 @@ class Look:
         self.shapes: Mapping[str, Any] = {}
 
     def run(self) -> None:
-        """Poll the account; a defect becomes a problem of it."""
+        """Poll the account; report a defect as one of its problems."""
         try:
             self.poller.poll()
             if self._settings.report:
@@ -122,7 +122,7 @@ class Look:
             self.extra = replace(self.extra, problems=(*self.extra.problems, problem))
 
     def _shape(self, area: Area) -> dict[str, Any]:
-        """Ask once more, and return the shape of the answer."""
+        """Send the query again, and return the shape of the answer."""
         collector, seconds = self.poller.status.collectors[area.name], self._settings.poll.timeout
         seen: dict[str, Any] = {
             "success": collector.success,
@@ -143,7 +143,7 @@ class Look:
 
 
 def _write_shapes(path: Path, report: Report, shapes: Mapping[str, Any]) -> None:
-    """Write what a maintainer needs to see, without anything that is the account's."""
+    """Write the shapes of the answers for a maintainer, without the account's own data."""
     accounts = [
         {
             "collectors": shapes.get(account.name, {}),
@@ -198,9 +198,9 @@ def _printed(report: Report, form: str) -> int:
     try:
         _print(report, form)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # a reader that has seen enough knows
+        if not isinstance(error, BrokenPipeError):  # the reader closed it on purpose
             click.echo(f"{PROGRAM}: standard output: {error.strerror}", err=True)
-        # What is still buffered would be tried again, and fail again, at the process's end.
+        # At exit, Python would flush the rest of the buffer, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNSEEN
     if form in PLUGINS:
@@ -211,14 +211,14 @@ def _printed(report: Report, form: str) -> int:
 
 
 def _print(report: Report, form: str) -> None:
-    colour = False if os.environ.get("NO_COLOR") else None  # by whether it is a terminal
+    colour = False if os.environ.get("NO_COLOR") else None  # only on a terminal
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     encoding = sys.stdout.encoding or "utf-8"
     if form == "json":
         click.echo(reports.encode(report), nl=False)
     else:
         lines = PLUGINS[form](report) if form in PLUGINS else terminal.lines(report, width)
-        for line in lines:  # not every terminal knows a check mark
+        for line in lines:  # not every encoding has a check mark
             click.echo(line.encode(encoding, "replace").decode(encoding), color=colour)
     if form == "text" and width and report.well:
         click.echo("To start the exporter, run the same command without `check`.")

@@ -27,10 +27,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given = settings.load(arguments, environment)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201  # for a person
-        # To a plugin, 2 means critical and 3 unknown.
+        # As a plugin's status, 2 means critical and 3 unknown.
         words = *arguments, environment.get("BORGBASE_FORMAT", "")
         return 3 if any(word.endswith(("nagios", "checkmk")) for word in words) else 2
-    # `check` and `backfill` print what a person needs to know.
+    # `check` and `backfill` report on the terminal instead of in the log.
     for_people = isinstance(given, Check | Backfill)
     quiet = "error" if for_people else "warning"
     written = Log(given.log.level if isinstance(given, Serve) else quiet, given.log.format)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             log.warning("%s", warning)
     try:
         with simulated(given) as real:
-            # Each command is imported when it runs: nobody else waits for what it needs.
+            # Each command is imported when it runs, so that no other loads its libraries.
             command = importlib.import_module(f"borgbase_exporter.commands.{real.command}")
             status: int = command.run(real)
             return status

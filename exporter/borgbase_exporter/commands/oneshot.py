@@ -1,4 +1,4 @@
-"""What commands share that do one thing and end: interruption, work at once, atomic files."""
+"""What one-shot commands share: interruption, concurrent work, atomic files."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 256 << 10
 
 
 class Exporter:
-    """What the exporter knows and does: the source of everything that is served."""
+    """The exporter's accounts, board and pages: the source of everything that is served."""
 
     def __init__(self, settings: Serve) -> None:
         assert settings.tokens  # noqa: S101  # missing with --demo only, and then filled in
@@ -117,12 +117,12 @@ async def _serve(settings: Serve) -> int:
 
 def _settle() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
-    # What the start has made stays for good; walking through it, a full collection of garbage
-    # would keep a scrape waiting for 20 ms.
+    # Objects from the start are never freed; a full garbage collection that visits them would delay
+    # a scrape by 20 ms.
     gc.collect()
     gc.freeze()
-    # Once a large block has been freed, glibc takes blocks of its size from the heap, where they
-    # leave gaps: 20 MB of them with 10,000 repos. A threshold that was set remains.
+    # After a large block is freed, glibc allocates blocks of its size on the heap, where they leave
+    # gaps: 20 MB with 10,000 repos. glibc does not raise a threshold that was set.
     with contextlib.suppress(AttributeError):  # musl has none
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -143,7 +143,7 @@ async def _reload(
 
 
 def reconfigure(path: Path, settings: Serve, app: App, server: Server) -> None:
-    """Read the web configuration file again; where it cannot be used, the last good one stays."""
+    """Read the web configuration file again; keep the last good one if it is unusable."""
     try:
         web = webfile.read(path)
     except WebConfigError as error:
@@ -160,7 +160,7 @@ def reconfigure(path: Path, settings: Serve, app: App, server: Server) -> None:
 
 
 def notify(state: str) -> None:
-    """Report a state to systemd, where it waits for one: sd_notify(3)."""
+    """Report a state to systemd, if it waits for one: sd_notify(3)."""
     if path := os.environ.get("NOTIFY_SOCKET"):
         address = f"\0{path[1:]}" if path.startswith("@") else path
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:

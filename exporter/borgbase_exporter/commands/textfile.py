@@ -1,7 +1,7 @@
 """`textfile`: poll once and write the metrics to a file, for node_exporter's textfile collector.
 
-A run has no memory of its own. What it must know of earlier runs (the last good parts, the counts)
-is in the file's first line, a comment to any other reader:
+Each run is a new process. What it must know of earlier runs (the last good parts, the counts) is in
+the file's first line, which is a comment for all other readers:
 
     # borgbase-exporter {"version":"1.0.0","api":"https://…","accounts":{"default":{"polls":42,…}}}
     # HELP borgbase_repo_usage_bytes Space that the repo takes on the server.
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MARK = b"# borgbase-exporter "
 LONGEST = 256 * 2**20
-"""Bytes of a first line; a longer one is not ours."""
+"""Bytes of a first line; no run writes a longer one."""
 
 
 def run(given: settings.Textfile) -> int:
@@ -62,7 +62,7 @@ def _poll_and_write(given: settings.Textfile) -> int:
 
 
 class CollectorMemory(msgspec.Struct, frozen=True):
-    """What the next run must know of a collector, beside its part."""
+    """What the next run must know of a collector, besides its part."""
 
     taken: float | None
     failures: dict[str, int]
@@ -81,7 +81,7 @@ class AccountMemory(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What the next run must know, if it is of the same version and asks the same API."""
+    """What the next run must know, if it has the same version and polls the same API."""
 
     version: str
     api: str
@@ -89,9 +89,9 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 def resumed(status: AccountStatus, memory: AccountMemory | None, now: float) -> AccountStatus:
-    """Return the status of an account that is new to this process, as the last run left it.
+    """Return an account's status in a new process, completed by what the last run stored.
 
-    What was noted while the clock was ahead counts as of now; the parts' age is up to the poll.
+    Future times, from a clock that was ahead, count as now; the poll corrects those of parts.
     """
     if not memory:
         return status
@@ -105,9 +105,9 @@ def resumed(status: AccountStatus, memory: AccountMemory | None, now: float) -> 
 
 
 def read(path: Path, api: str) -> Mapping[str, AccountMemory]:
-    """Return what the file at `path`, no link, remembers of each account of an API.
+    """Return what the file at `path`, which is no link, holds about each account of an API.
 
-    Raises CommandError, or OSError, when the file is not ours or cannot be replaced.
+    Raises CommandError or OSError if another program wrote it or it cannot be replaced.
     """
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise CommandError(f"{path.parent}: no permission to write there")
@@ -118,7 +118,7 @@ def read(path: Path, api: str) -> Mapping[str, AccountMemory]:
     with path.open("rb") as file:
         line = file.readline(LONGEST)
     if not line:
-        return {}  # an empty file is nobody's
+        return {}  # no content to protect
     if not line.startswith(MARK):
         raise CommandError(f"{path}: is of another origin; delete it, or write elsewhere")
     try:
@@ -130,7 +130,7 @@ def read(path: Path, api: str) -> Mapping[str, AccountMemory]:
 
 
 def write(path: Path, api: str, accounts: Mapping[str, AccountStatus]) -> None:
-    """Replace the file by one of these accounts; OSError where that fails, and it stays."""
+    """Replace the file by one of these accounts; on an OSError the old file stays."""
     new = {"version": __version__, "api": api, "accounts": accounts}
     memory = msgspec.json.encode(msgspec.convert(new, Memory, from_attributes=True))
     with oneshot.replacing(path) as file:

@@ -18,8 +18,8 @@ from borgbase_exporter.demo.curves import DAY, GB
 class SimulatedAccount:
     """An account whose answers follow from its seed, start and clock (Unix seconds) alone.
 
-    The `troubles` are timed for `start`, by default now. The first twelve repos have a character,
-    further ones are generated; with fewer `repos`, the troubles of the others are absent.
+    The `troubles` are timed for `start`, by default now. The first twelve repos are written by
+    hand, further ones are generated; with fewer `repos`, the troubles of the others are absent.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ class Moment:
         self.repos = tuple(repo for repo in account.all_repos if repo.exists(self.now))
 
     def answer(self, query: str, permission: str | None) -> JSON:
-        """Answer a query of the exporter, else ValueError; None is no valid token's permission."""
+        """Answer an exporter's query, or raise ValueError; without a permission, refuse it."""
         name, resolvers = self._resolvers(query)
         allowed = permission in {"RO", "FA"} or (
             permission == "CO" and name in {"Repos", "SSHKeys"}
@@ -79,7 +79,7 @@ class Moment:
         return {"data": data, "errors": errors} if errors else {"data": data}
 
     def _resolvers(self, query: str) -> tuple[str, Resolvers]:
-        """Return a query's name, and what answers each of its fields."""
+        """Return a query's name, and a resolver for each of its fields."""
         bill: Resolvers = {"overageList": self.bill, "accruedOverage": self.accrued_overage}
         queries: dict[str, Resolvers] = {
             "Repos": {"repoList": self.repo_list},
@@ -109,7 +109,7 @@ class Moment:
         ]
 
     def usage(self, repo_id: str) -> list[JSON]:
-        """List what a repo held at the end of each day and holds now; LookupError without it."""
+        """List a repo's usage at the end of each day and now; LookupError if it is unknown."""
         repo = next((repo for repo in self.repos if repo.id == repo_id), None)
         if not repo:
             raise LookupError(f"Repo matching query does not exist: {repo_id}")
@@ -157,14 +157,14 @@ class Moment:
         ]
 
     def bill(self) -> list[JSON]:
-        """List what the account used by the day, newest first; the newest is as of now."""
+        """List the account's usage by day, newest first; today's is as of now."""
         return [
             {"date": _date(day), "usedGb": round(used, 3), "excessGb": round(beyond, 3)}
             for day, used, beyond in self._days()
         ]
 
     def accrued_overage(self) -> float:
-        """Sum up the US dollars that the excess costs since the subscription (re)started."""
+        """Return the cost of the excess in US dollars since the subscription (re)started."""
         begin = self._term()[0] // DAY
         excess = sum(excess for day, _, excess in self._days() if day >= begin)
         return round(excess * _USD_PER_GB_AND_DAY, 2)
@@ -177,7 +177,7 @@ class Moment:
         return end + (renewals - 1) * _TERM, end + renewals * _TERM
 
     def _ends_of_days(self, since: float) -> list[tuple[int, float]]:
-        """List the days up to today, each with its last second, which today is now."""
+        """List the days up to today, each with its last second; for today that is now."""
         days = range(int(since // DAY), int(self.now // DAY) + 1)
         return [(day, min(self.now, (day + 1) * DAY - 1)) for day in days]
 

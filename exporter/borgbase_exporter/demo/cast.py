@@ -1,4 +1,4 @@
-"""The repos of the account: twelve with a character, any number without, and their troubles."""
+"""The repos of the account: twelve written by hand, any number generated, and their troubles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from borgbase_exporter.demo.curves import DAY, GB, Curve
 
 
 class Trouble(StrEnum):
-    """What can be wrong with an account; without it the same repo or token is well."""
+    """What can be wrong with an account; a repo or token whose trouble is left out is well."""
 
     QUOTA_NEARLY_FULL = "quota-nearly-full"
     """postgres-prod uses about 97 % of its quota."""
@@ -41,7 +41,7 @@ SSH_KEYS = {  # id: name, days from its addition to the start
     LAPTOP: ("anna@laptop", 600),
     NAS: ("nas", 720),
     DEPLOY: ("deploy key (all servers)", 650),
-    YUBIKEY: ("yubikey in the safe", 200),  # in no repo: never used
+    YUBIKEY: ("yubikey in the safe", 200),  # a key of no repo: never used
 }
 
 
@@ -77,7 +77,7 @@ class Repo:
         return self.curve.born <= now
 
     def usage(self, now: float) -> int:
-        """Return the bytes stored at this moment, 0 when the repo is not there."""
+        """Return the bytes stored at this moment, 0 when the repo does not exist."""
         return round(self.curve.size(now))
 
     def last_write(self, now: float) -> float | None:
@@ -147,7 +147,7 @@ def repo_id(seed: int, index: int) -> str:
 
 
 def _trouble(repo: Repo, start: float) -> tuple[Trouble | None, dict[str, Any]]:
-    """Return the trouble that a repo can have, and what that changes of its curve."""
+    """Return the trouble that a repo can have, and how it changes the curve."""
     quota = repo.quota
     match repo.name:
         case "postgres-prod":
@@ -163,7 +163,7 @@ def _trouble(repo: Repo, start: float) -> tuple[Trouble | None, dict[str, Any]]:
 
 
 def _extra(index: int, rng: random.Random) -> _Role:
-    """Return a generated role; it is young, which keeps sums over the history cheap."""
+    """Return a generated role; its repo is young, so that sums over the history are cheap."""
     plateau = round(10 ** rng.uniform(0, 2.3), 1)
     fields = {**rng.choice((_RESTIC, _BORG2, _VYKAR, {})), "server": rng.choice(SERVERS)}
     quota = rng.choice((0, round(2 * plateau) + 1))

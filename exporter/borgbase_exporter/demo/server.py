@@ -58,7 +58,7 @@ class SimulatedApi(socketserver.ThreadingTCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: SimulatedApi
-    wbufsize = -1  # head and body leave together
+    wbufsize = -1  # head and body in one packet
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
