@@ -11,10 +11,8 @@ class PollError(Exception):
     `retry_after` is how long the API asked clients to stay away, in seconds.
     """
 
-    kinds: ClassVar[dict[str, type[PollError]]] = {}
-    """The errors by reason."""
-    reason: ClassVar[str]
-    """The value of the label of the same name on borgbase_poll_failures_total."""
+    kinds: ClassVar[dict[str, type[PollError]]] = {}  # the errors by reason
+    reason: ClassVar[str]  # the label of that name on borgbase_poll_failures_total
 
     def __init_subclass__(cls, *, reason: str | None = None) -> None:
         if reason:
@@ -79,5 +77,4 @@ class UnknownFieldError(GraphQLError, reason="schema"):
     """The API answered with errors about fields it does not have (any more)."""
 
 
-REASONS = tuple(PollError.kinds)
-"""Every value of the label `reason`."""
+REASONS = tuple(PollError.kinds)  # every value of the label `reason`

@@ -16,8 +16,7 @@ class Repo:
     id: str
     name: str
     usage: float | None = None
-    quota: float | None = None
-    """Only where a quota is set and enforced."""
+    quota: float | None = None  # only where a quota is set and enforced
     quota_enabled: bool | None = None
     last_modified: float | None = None
     """The last write of any kind (prune and compact too); None also when there was none."""
@@ -86,8 +85,7 @@ class Account:
     subscription_end: float | None = None
     subscription_active: bool | None = None
     auto_renew: bool | None = None
-    reported_usage: float | None = None
-    """BorgBase's own sum, like `reported_repos`; what exactly it counts is not documented."""
+    reported_usage: float | None = None  # BorgBase's own sum; what it counts is not documented
     reported_repos: int | None = None
 
 
@@ -137,8 +135,7 @@ class APITokenList:
         return possible.pop() if self.complete and len(possible) == 1 else None
 
 
-Part = RepoList | Account | SSHKeyList | APITokenList
-"""What one collector reads."""
+Part = RepoList | Account | SSHKeyList | APITokenList  # what one collector reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +148,14 @@ class Snapshot:
     tokens: APITokenList | None = None
 
 
-COLLECTORS: Mapping[str, str] = {
+COLLECTORS: Mapping[str, str] = {  # what each of them collects
     "repos": "the repos, their usage, quotas and settings",
     "account": "plan, subscription and billed usage",
     "ssh_keys": "the account's SSH keys",
     "tokens": "the account's API tokens and when they expire",
 }
-"""The collectors' names, and what each collects."""
 
-CREATE_ONLY = frozenset({"repos", "ssh_keys"})
-"""The collectors that a token with the permission Create Only may run."""
+CREATE_ONLY = frozenset({"repos", "ssh_keys"})  # the collectors that a Create Only token may run
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +170,14 @@ class Failure:
 class CollectorStatus:
     """The last good part of a collector, and how its last query went."""
 
-    part: Part | None = None
-    """None also when the last good one is too old to be shown."""
-    taken: float | None = None
-    """When the last good part was read; kept when the part has expired."""
+    part: Part | None = None  # None also when the last good one is too old to be shown
+    taken: float | None = None  # when the last good part was read, even if that has expired
     success: bool = False
     failure: Failure | None = None
-    failures: Mapping[str, int] = field(default_factory=dict)
-    """Failures so far, by reason."""
-    skipped: int = 0
-    """List entries of the last query that were null or unreadable."""
-    fields_skipped: int = 0
-    """Unreadable fields of the last query that were left out of their entries."""
-    gaps: frozenset[str] = frozenset()
-    """`Type.field` of each selected field that the API does not have."""
+    failures: Mapping[str, int] = field(default_factory=dict)  # failures so far, by reason
+    skipped: int = 0  # list entries of the last query that were null or unreadable
+    fields_skipped: int = 0  # unreadable fields of the last query, left out of their entries
+    gaps: frozenset[str] = frozenset()  # selected fields that the API lacks, as `Type.field`
     missing: frozenset[str] = frozenset()
     """The fields to leave out of the next query: the gaps, and names that have another spelling."""
     missing_since: float | None = None
@@ -216,20 +205,15 @@ class AccountStatus:
 
     name: str
     collectors: Mapping[str, CollectorStatus]
-    interval: float | None = None
-    """Seconds between two polls; None where polls are not the exporter's to schedule."""
-    simulated: bool = False
-    """Whether the built-in simulated account takes the place of BorgBase."""
+    interval: float | None = None  # seconds between polls; None where others schedule them
+    simulated: bool = False  # whether it is the built-in simulated account
     polls: int = 0
     last_poll: float | None = None
-    next_poll: float | None = None
-    """When the next one is due; it may come sooner."""
+    next_poll: float | None = None  # when the next one is due; it may come sooner
     last_success: float | None = None
     duration: float | None = None
-    token_problem: str = ""
-    """Why the token could not be read before the last poll, in words."""
-    token_expires: float | None = None
-    """The `exp` of the exporter's own token."""
+    token_problem: str = ""  # why the token could not be read before the last poll, in words
+    token_expires: float | None = None  # the `exp` of the exporter's own token
 
     @property
     def snapshot(self) -> Snapshot:

@@ -10,16 +10,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 DAY = 86_400
-LONGEST_SPAN = 1e18
-"""Seconds, beyond any date, but not beyond arithmetic."""
+LONGEST_SPAN = 1e18  # seconds, beyond any date, but not beyond arithmetic
 
 MAX_MESSAGE = 300
-MAX_READ = 8 * MAX_MESSAGE
-"""Characters of a foreign message that are looked at: it may be megabytes long."""
-MAX_RUN = 12
-"""Characters of a secret in a row that are too many to show."""
-SHORT_SECRET = 4
-"""Characters of a secret that goes as a whole or not at all."""
+MAX_READ = 8 * MAX_MESSAGE  # characters to look at: a foreign message may be megabytes long
+MAX_RUN = 12  # characters of a secret in a row that are too many to show
+SHORT_SECRET = 4  # characters of a secret that goes as a whole or not at all
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 

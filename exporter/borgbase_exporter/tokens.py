@@ -14,18 +14,15 @@ import msgspec
 from borgbase_exporter.errors import TokenError
 from borgbase_exporter.text import encodable
 
-MAX_FILE = 64 * 1024
-"""Bytes of a token file; a token has about 300."""
-TOKEN = re.compile(r"(?![.~]*/)[\w.~+/-]+=*", re.ASCII)
-"""What HTTP allows as a bearer token (RFC 6750), but no path."""
+MAX_FILE = 64 * 1024  # bytes of a token file; a token has about 300
+TOKEN = re.compile(r"(?![.~]*/)[\w.~+/-]+=*", re.ASCII)  # what RFC 6750 allows, but no path
 
 
 @dataclass(frozen=True, slots=True)
 class GivenToken:
     """A token by its value."""
 
-    origin: str
-    """The place in words, for people."""
+    origin: str  # the place in words, for people
     secret: str = field(repr=False)
     exposed: bool = False
 
@@ -87,8 +84,7 @@ class TokenFile(_OnDisk):
         return stat.S_ISREG(found.st_mode) and bool(found.st_mode & needless)
 
 
-TokenSource = GivenToken | TokenFile
-"""Where an account's token comes from."""
+TokenSource = GivenToken | TokenFile  # where an account's token comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +119,7 @@ class TokenFolder(_OnDisk):
         }
 
 
-AccountTokens = OneToken | TokenFolder
-"""Which accounts there are, and where the token of each is."""
+AccountTokens = OneToken | TokenFolder  # which accounts there are, and their tokens
 
 
 class _Claims(msgspec.Struct):

@@ -28,8 +28,7 @@ UNITS: Mapping[str, int] = {
 """Fields that the API gives in other units than the model: decimal ones, and days. BorgBase does
 not document them; its public clients use them."""
 LIMITS = {"quota", "inactivity_limit", "max_repos"} | {"included_size", "included_gb"}
-LIMITS |= {"max_size", "max_size_gb"}
-"""Fields in which zero or less means "no limit"."""
+LIMITS |= {"max_size", "max_size_gb"}  # in these, zero or less means "no limit"
 
 HUGE = 10**18
 """No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the

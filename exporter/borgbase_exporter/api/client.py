@@ -21,8 +21,7 @@ from borgbase_exporter.text import MAX_READ, redacted
 
 log = logging.getLogger(__name__)
 
-MAX_DRIFT_ROUNDS = 8
-"""How often one query is sent again without refused fields: nesting hides further ones."""
+MAX_DRIFT_ROUNDS = 8  # tries without refused fields: nesting hides further ones
 MAX_ERRORS = 100
 MAX_SHOWN = 3
 

@@ -14,19 +14,16 @@ import msgspec
 
 AUTHENTICATED = "isAuthenticated"
 
-fields_of = cache(msgspec.structs.fields)
-"""The fields of a struct; msgspec itself evaluates the annotations at each call."""
+fields_of = cache(msgspec.structs.fields)  # msgspec evaluates annotations at each call
 
 
 class Node(msgspec.Struct, rename="camel"):
     """The fields to read of one type of the API's schema; a query selects all of them."""
 
-    graphql: ClassVar[str]
-    """The type's name in the schema."""
+    graphql: ClassVar[str]  # the type's name in the schema
     newer: ClassVar[Mapping[str, str]] = {}
     """By a field's older spelling, the newer one: the older is for an API without the newer."""
-    optional: ClassVar[frozenset[str]] = frozenset()
-    """Fields that the API may lack without a loss worth reporting."""
+    optional: ClassVar[frozenset[str]] = frozenset()  # whose lack is not worth reporting
 
 
 class Root(Node):
@@ -72,8 +69,7 @@ class Query:
     name: str
     root: type[Root]
     floor: frozenset[str] = frozenset()
-    fixed: str = ""
-    """The selection where it does not follow from the struct, such as one with aliases."""
+    fixed: str = ""  # the selection where the struct does not give it: with aliases
 
     def text(self, missing: Collection[str] = ()) -> str:
         """Return the query as GraphQL without the missing fields."""

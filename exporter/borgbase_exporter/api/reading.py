@@ -27,8 +27,7 @@ class Skipped:
     fields: int = 0
 
 
-Read = Callable[[msgspec.Raw, Skipped], Any]
-"""Reads JSON; raises one of UNREADABLE if no part of it is usable."""
+Read = Callable[[msgspec.Raw, Skipped], Any]  # raises one of UNREADABLE if nothing is usable
 
 
 @cache

@@ -32,12 +32,9 @@ BYTES_A_PART = 64
 """What a comma or an escape of the answer costs at the least once it is decoded: a hostile answer
 of nothing else would take many times its own size."""
 READABLE_ENCODINGS = {"", "identity", "gzip", "x-gzip"}
-CUT_SECONDS = 1.0
-"""How long a thread may take to notice that its connection was shut down."""
-ADDRESSES = 3
-"""How many addresses of a host can be tried in time, if none of them answers."""
-SHORTEST = 0.001
-"""Seconds: sockets interpret a timeout of 0 as non-blocking."""
+CUT_SECONDS = 1.0  # how long a thread may take to notice that its connection was shut down
+ADDRESSES = 3  # how many addresses of a host can be tried in time, if none of them answers
+SHORTEST = 0.001  # seconds: sockets interpret a timeout of 0 as non-blocking
 
 # It logs headers that it cannot parse, and a broken proxy may return the request's.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)

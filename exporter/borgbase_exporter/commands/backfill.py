@@ -33,13 +33,10 @@ from borgbase_exporter.model import Repo, RepoList
 from borgbase_exporter.settings.readers import Moment
 from borgbase_exporter.text import DAY, printable, size
 
-BATCH = 50
-"""Repos in a query; two years of theirs are about 2 MB."""
-PAUSE = 1.0
-"""Seconds between two queries."""
+BATCH = 50  # repos in a query; two years of theirs are about 2 MB
+PAUSE = 1.0  # seconds between two queries
 LONGEST_PAUSE = 60.0
-TRIES = 5
-"""How often a query may fail in a row; each next one waits longer and asks for half as much."""
+TRIES = 5  # failures in a row; each next try waits longer and asks for half as much
 PERMANENT = (AuthError, RedirectError, TLSError)
 HEAD = 3 * 3600.0
 """Seconds that Prometheus may hold in memory alone, its head block. When it starts, it drops from
@@ -58,10 +55,8 @@ class Account:
     name: str
     ask: Callable[[Query], Answer]
     repos: Mapping[str, Repo]
-    complete: bool
-    """Whether these are all the repos that it has."""
-    unit: int | None
-    """Bytes that the daily values count, as soon as that is known."""
+    complete: bool  # whether these are all the repos that it has
+    unit: int | None  # bytes that the daily values count, as soon as that is known
     billed: Days = field(default_factory=dict)
     total: Total = field(default_factory=Total)
 

@@ -30,8 +30,7 @@ from borgbase_exporter.polling.poller import Poller
 log = logging.getLogger(__name__)
 
 MARK = b"# borgbase-exporter "
-LONGEST = 256 * 2**20
-"""Bytes of a first line; no run writes a longer one."""
+LONGEST = 256 * 2**20  # bytes of a first line; no run writes a longer one
 
 
 def run(given: settings.Textfile) -> int:

@@ -38,8 +38,7 @@ class SimulatedAccount:
         self.all_repos = tuple(cast(seed, index, start, self.troubles) for index in range(repos))
         share = 9 if Trouble.OVERAGE in self.troubles else 15
         self.included_gb = self.stored(start) // GB * share // 10
-        self.tokens: Mapping[str, Token] = {}
-        """Every token by its secret, expired ones too."""
+        self.tokens: Mapping[str, Token] = {}  # every token by its secret, expired ones too
         self._token_ids = itertools.count(1000 * seed + 1)
         begin = int(start)
         self.token = self._issue("exporter", "RO", begin - 90 * DAY, begin + 700 * DAY, 900)

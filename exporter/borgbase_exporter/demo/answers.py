@@ -39,12 +39,10 @@ class Token:
 
     id: str
     name: str
-    permission: str
-    """RO, FA or CO: read only, full access, create only."""
+    permission: str  # RO, FA or CO: read only, full access, create only
     created: float
     expires: float | None = None
-    used_every: float | None = None
-    """Seconds between two uses; None for a token that is never used."""
+    used_every: float | None = None  # seconds between two uses; None: never used
 
     def last_used(self, now: float) -> float | None:
         """Return the time of the last use up to this moment, None when there was none."""

@@ -16,20 +16,13 @@ from borgbase_exporter.demo.curves import DAY, GB, Curve
 class Trouble(StrEnum):
     """What can be wrong with an account; a repo or token whose trouble is left out is well."""
 
-    QUOTA_NEARLY_FULL = "quota-nearly-full"
-    """postgres-prod uses about 97 % of its quota."""
-    QUOTA_FILLING = "quota-filling"
-    """mail.example.org has been growing for 20 days and is full in about 10."""
-    SILENT = "silent"
-    """gitea last wrote 2.5 times its alertDays before the start."""
-    NEVER_USED = "never-used"
-    """new-server was created 10 days before the start and never written to."""
-    SUBSCRIPTION_ENDING = "subscription-ending"
-    """It ends 9 days after the start and does not renew itself."""
-    TOKEN_EXPIRING = "token-expiring"  # noqa: S105  # names a trouble, opens nothing
-    """The full-access token "terraform" expires 6 days after the start."""
-    OVERAGE = "overage"
-    """The plan includes 10 % less than what is stored at the start."""
+    QUOTA_NEARLY_FULL = "quota-nearly-full"  # postgres-prod uses about 97 % of its quota
+    QUOTA_FILLING = "quota-filling"  # mail.example.org has grown for 20 days, 10 remain
+    SILENT = "silent"  # gitea last wrote 2.5 times its alertDays before the start
+    NEVER_USED = "never-used"  # new-server is 10 days old at the start, and was never written to
+    SUBSCRIPTION_ENDING = "subscription-ending"  # 9 days after the start; it is not renewed
+    TOKEN_EXPIRING = "token-expiring"  # noqa: S105  # "terraform", 6 days after the start
+    OVERAGE = "overage"  # the plan includes 10 % less than what is stored at the start
 
 
 SERVERS = tuple(

@@ -18,24 +18,16 @@ class Curve:
     """Sizes in bytes, times in Unix seconds, rates in bytes per day."""
 
     born: float
-    first: float
-    """The first write; infinite for a repo that is never used."""
-    last: float = math.inf
-    """No write after this moment."""
-    every: int = 1
-    """Days from one write to the next."""
-    plateau: float = 0
-    """Where the first upload ends."""
-    growth: float = 0
-    """Permanent growth: what retention never removes."""
-    churn: float = 0
-    """Added per write, removed by the prune of every seventh."""
+    first: float  # the first write; infinite for a repo that is never used
+    last: float = math.inf  # no write after this moment
+    every: int = 1  # days from one write to the next
+    plateau: float = 0  # where the first upload ends
+    growth: float = 0  # permanent growth: what retention never removes
+    churn: float = 0  # added per write, removed by the prune of every seventh
     surge: float = 0
-    surge_from: float = math.inf
-    """Extra growth from a moment on."""
+    surge_from: float = math.inf  # extra growth from a moment on
     ceiling: float = math.inf
-    phase: float = 0
-    """Between 0 and 1: makes the unevenness this repo's own."""
+    phase: float = 0  # between 0 and 1: makes the unevenness this repo's own
 
     def writes(self, now: float) -> int:
         """Count the writes up to and including this moment."""

@@ -46,14 +46,13 @@ class Scope(Generic[S]):
 
 
 _UNIT = re.compile("_(bytes|timestamp_seconds|seconds|total)$")
-_FIELDS = {
+_FIELDS = {  # of the model, where metrics have another name for them
     "ssh_keys": "length",
     "max": "maximum",
     "expiration": "expires",
     "last_poll_duration": "duration",
     "poll_interval": "interval",
 }
-"""The model's fields that metrics have another name for."""
 
 
 def _fact(path: str, subject: Any) -> Labelled:

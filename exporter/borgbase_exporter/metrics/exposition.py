@@ -24,13 +24,11 @@ log = logging.getLogger(__name__)
 
 LEVEL = 6
 GZIP = zlib.MAX_WBITS | 16
-EXACT = 2**53
-"""Whole numbers up to here are exact in the 64-bit floats that Prometheus keeps."""
+EXACT = 2**53  # whole numbers up to here are exact in the 64-bit floats that Prometheus keeps
 
 METRICS = (BUILD, *(metric for scope in SCOPES for metric in scope.metrics))
 
-Share = Mapping[str, bytes]
-"""The lines of one account, by metric."""
+Share = Mapping[str, bytes]  # the lines of one account, by metric
 
 _REGISTRY = CollectorRegistry()
 ProcessCollector(registry=_REGISTRY)
@@ -65,8 +63,7 @@ class Page:
     format: Format
     pieces: tuple[bytes, ...]
     compressed: bytes
-    compressor: Any = field(repr=False)
-    """A zlib compressor as it is after `pieces`: a copy of it compresses the rest."""
+    compressor: Any = field(repr=False)  # zlib's, after `pieces`; a copy compresses the rest
 
     @classmethod
     def of(cls, format_: Format, pieces: tuple[bytes, ...]) -> Page:
@@ -92,8 +89,7 @@ class Renderer:
 
     def __init__(self) -> None:
         self._shares: dict[str, tuple[AccountStatus, Share]] = {}
-        self.failed: frozenset[str] = frozenset()
-        """The accounts that could not be rendered; their previous lines remain."""
+        self.failed: frozenset[str] = frozenset()  # not rendered; their previous lines remain
 
     def render(self, accounts: Mapping[str, AccountStatus]) -> Pages:
         """Return all formats of the exposition; an account that fails costs no other."""

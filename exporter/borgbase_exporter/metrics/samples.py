@@ -22,13 +22,10 @@ SPARSE_STEP = 3600
 hours."""
 UNITS = {"bytes": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
 UNITS |= {"GB": 1000**3, "GiB": 1024**3}
-TOLERANCE = 0.01
-"""How far a daily value may be off and still fit a unit: kB and KiB are 2.4 % apart."""
-TELLING = 100
-"""The least daily value that is compared: a smaller one was rounded by too much."""
+TOLERANCE = 0.01  # how far off a value may be to fit a unit: kB and KiB are 2.4 % apart
+TELLING = 100  # the least daily value that is compared: a smaller one was rounded by too much
 
-Series = Iterable[tuple[int, float]]
-"""Days, counted from 1 January 1970 in UTC, and their values in order of time."""
+Series = Iterable[tuple[int, float]]  # days since 1 January 1970 in UTC, in order, and values
 
 
 def calibrate(pairs: Iterable[tuple[float, float]]) -> tuple[str | None, int, int]:
@@ -110,8 +107,7 @@ class Writer:
 
     file: BinaryIO
     grid: Grid
-    labels: Mapping[str, str]
-    """Added to those of each series."""
+    labels: Mapping[str, str]  # added to those of each series
     metric: str = ""
     series: int = 0
     samples: int = 0

@@ -20,16 +20,12 @@ class Setting(NamedTuple):
     default: str | None = None
     flag: str = ""
     """The flag; else the variable of what has no flag, or the name of a positional argument."""
-    absent: Any = None
-    """The value when there is neither a text nor a default."""
+    absent: Any = None  # the value when there is neither a text nor a default
     required: bool = False
     repeatable: bool = False
-    secret: bool = False
-    """Whether the value may contain a password, so that no message may quote it."""
-    only: tuple[str, ...] = ()
-    """The commands that take it, if not all do; with the others it has its default."""
-    shorthands: Mapping[str, str] = {}
-    """Flags that take no value, and the text that each gives."""
+    secret: bool = False  # it may contain a password, so that no message may quote it
+    only: tuple[str, ...] = ()  # the commands that take it, if not all; others use its default
+    shorthands: Mapping[str, str] = {}  # flags that take no value, and the text that each gives
 
     @property
     def variable(self) -> str:

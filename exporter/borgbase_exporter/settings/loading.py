@@ -22,11 +22,10 @@ from borgbase_exporter.text import count, printable
 from borgbase_exporter.tokens import OneToken
 
 PROGRAM = "borgbase-exporter"
-SETTINGS: Mapping[str, Mapping[str, Setting]] = {
+SETTINGS: Mapping[str, Mapping[str, Setting]] = {  # by command and flag
     command: {own.flag: own for own in settings_of(options) if command in (own.only or COMMANDS)}
     for command, options in COMMANDS.items()
 }
-"""The settings of each command, by flag."""
 ALL = {flag: setting for own in SETTINGS.values() for flag, setting in own.items()}
 FLAGS = {
     flag: (setting.flag, text)
@@ -34,8 +33,7 @@ FLAGS = {
     for flag, text in {setting.flag: None, **setting.shorthands}.items()
 }
 """By all spellings, a setting's flag and, where the flag takes no value, what it gives."""
-PATH = "PATH"
-"""The positional argument."""
+PATH = "PATH"  # the positional argument
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 PLACES = (TOKEN_VARIABLE, "--token.file", "--token.dir")
 SHORTEST_POLITE_INTERVAL = 300.0
@@ -45,8 +43,7 @@ UNSAFE = re.compile(rf"{TOKEN_LIKE.pattern}|[\w-]{{21}}|.{{61}}|@", re.DOTALL)
 """Texts that are not quoted: they may be tokens, pieces of one, or contain a password."""
 SERVICE_LINK = re.compile(r"BORGBASE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets for a Service whose name begins like ours."""
-Given = dict[str, list[tuple[str, str]]]
-"""By setting, the flags that were given and their texts."""
+Given = dict[str, list[tuple[str, str]]]  # by setting, the flags given and their texts
 
 
 class SettingsError(Exception):
@@ -147,8 +144,7 @@ class _Reader:
     environment: Mapping[str, str]
     faults: list[str]
     missing: list[str] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
-    """The settings that have another value than the default, by flag."""
+    used: set[str] = field(default_factory=set)  # the flags of settings that were given
 
     def value(self, setting: Setting) -> Any:
         """Return the value of a setting."""

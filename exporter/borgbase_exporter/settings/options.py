@@ -122,8 +122,7 @@ class Common:
     )
     log: Log
     tokens: AccountTokens | None = None
-    warnings: tuple[str, ...] = ()
-    """What is allowed but unwise."""
+    warnings: tuple[str, ...] = ()  # what is allowed but unwise
 
     def __init_subclass__(cls) -> None:
         cls.command, cls.summary = cls.__name__.lower(), str(cls.__doc__)

@@ -18,8 +18,7 @@ from borgbase_exporter.tokens import GivenToken, TokenFolder
 
 YEAR = 31_536_000
 MAX_PORT = 65_535
-Moment = datetime | timedelta
-"""A moment, or how long ago it was."""
+Moment = datetime | timedelta  # a moment, or how long ago it was
 _SECONDS = {"y": YEAR, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _SECONDS), re.ASCII)
 _NAME = r"(?:[\w-]{1,63}(?:\.[\w-]{1,63})*)?"

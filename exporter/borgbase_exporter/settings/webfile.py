@@ -34,11 +34,9 @@ GO_UNITS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "h": 3600.0, "m": 6
 GO_TERM = rf"(\d+\.?\d*|\.\d+)({'|'.join(GO_UNITS)})"
 
 
-Rule = tuple[str, str]
-"""The pattern of a value, and what such a value is called."""
+Rule = tuple[str, str]  # the pattern of a value, and what such a value is called
 Rules = Mapping[str, "Rule | Rules"]
-ANY = ""
-"""The name of the rule for all other names."""
+ANY = ""  # the name of the rule for all other names
 
 
 def _one_of(names: Iterable[str]) -> Rule:
@@ -89,8 +87,7 @@ class TLS:
     client_ca: str = field(default="", repr=False)
     client_ca_file: str = ""
     client_auth_type: str = "NoClientCert"
-    client_allowed_sans: tuple[str, ...] = ()
-    """Names of which a client's certificate must have one, unless there are none."""
+    client_allowed_sans: tuple[str, ...] = ()  # a client's certificate needs one of these
     min_version: str = "TLS12"
     max_version: str = "TLS13"
 
@@ -158,8 +155,7 @@ class WebConfig:
     """How to serve: by TLS or not, to whom, how often, and with which headers."""
 
     tls: TLS | None = None
-    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """Users and the bcrypt hashes of their passwords."""
+    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # bcrypt hashes
     headers: Mapping[str, str] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     path: Path | None = None
