@@ -60,7 +60,7 @@ class Log(logging.Handler):
         self._dropped = 0
         self.setFormatter(Formatter(style))
         logging.basicConfig(level=level.upper(), handlers=[self], force=True)
-        # One line for each connection at level debug: of no use without the traffic itself.
+        # At level debug it logs each connection, which is of no use without the traffic.
         logging.getLogger("urllib3").setLevel(logging.WARNING)
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
@@ -78,7 +78,7 @@ class Log(logging.Handler):
             self._dropped += 1
 
     def _write(self) -> None:
-        # By number: a lock of sys.stderr's would block the end of the process as well.
+        # By number: the lock of sys.stderr would block the end of the process as well.
         while line := self._waiting.get():
             rest = f"{line}\n".encode(errors="backslashreplace")
             with contextlib.suppress(OSError):

@@ -140,7 +140,7 @@ Part = RepoList | Account | SSHKeyList | APITokenList  # what one collector read
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is known of an account: a field per collector, of the collector's name."""
+    """What is known of an account: a field per collector, with the collector's name."""
 
     repos: RepoList | None = None
     account: Account | None = None
@@ -234,7 +234,7 @@ class AccountStatus:
         return all(c.success for c in ([repos] if repos else self.collectors.values()))
 
     def as_of(self, now: float, max_age: float) -> AccountStatus:
-        """Return the status with the parts that may be shown `now`; itself if that is all."""
+        """Return the status with the parts that may be shown `now`; itself if none is dropped."""
         collectors = {n: c.as_of(now, max_age) for n, c in self.collectors.items()}
         same = all(collectors[n] is c for n, c in self.collectors.items())
         return self if same else replace(self, collectors=collectors)

@@ -15,15 +15,15 @@ LONGEST_SPAN = 1e18  # seconds, beyond any date, but not beyond arithmetic
 MAX_MESSAGE = 300
 MAX_READ = 8 * MAX_MESSAGE  # characters to look at: a foreign message may be megabytes long
 MAX_RUN = 12  # characters of a secret in a row that are too many to show
-SHORT_SECRET = 4  # characters of a secret that goes as a whole or not at all
+SHORT_SECRET = 4  # secrets of up to this many characters are removed only as a whole
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def redacted(text: str, *secrets: str) -> str:
     """Return a foreign message fit for a log: one line, of bounded length, without the secrets.
 
-    Every long run of a secret goes, also one that is broken by characters that no secret has, or
-    that is spelled in other case, in base64 or percent-encoded.
+    Every long part of a secret is removed, even if it is interrupted by characters that no secret
+    has, written in another case, in base64 or percent-encoded.
     """
     text = text[:MAX_READ]
     hidden: set[int] = set()
@@ -36,14 +36,14 @@ def redacted(text: str, *secrets: str) -> str:
         for start in range(len(dense) - size + 1):
             if dense[start : start + size] in runs:
                 hidden.update(range(places[start], places[start + size - 1] + 1))
-    # NUL stands for a secret: it is no printable character.
+    # NUL marks a secret: it is not printable.
     marked = ("\0" if i in hidden else c if c.isprintable() else " " for i, c in enumerate(text))
     text = re.sub("\0+", "[secret]", "".join(marked))
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret and what becomes of it by common encodings."""
+    """Yield a secret and its common encodings."""
     yield secret
     yield urllib.parse.quote(secret, safe="", errors="replace")
     for shift in range(3):  # base64 depends on where in a group of three bytes the secret begins
@@ -55,7 +55,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """Return text without characters that hide, steer a terminal or turn the text around."""
+    """Return text without invisible, terminal-control and text-direction characters."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -67,7 +67,7 @@ def encodable(text: str) -> str:
 
 
 def size(amount: float) -> str:
-    """Spell bytes in decimal units: `388.5 GB`."""
+    """Format bytes in decimal units: `388.5 GB`."""
     value, units = float(amount), ["bytes", "kB", "MB", "GB", "TB", "PB"]
     while abs(value) >= 999.95 and len(units) > 1:  # noqa: PLR2004  # what rounds to 1000.0
         value /= 1000
@@ -76,35 +76,35 @@ def size(amount: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Spell a share, 1 being all, in whole per cent: the one rounding of this program."""
+    """Format a share, 1 being all, in whole per cent; the program rounds shares only here."""
     return f"{share:.0%}"
 
 
 def count(number: int, noun: str) -> str:
-    """Spell a number of things."""
+    """Format a number of things."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def iso(moment: float | None) -> str:
-    """Spell a Unix timestamp as ISO 8601; "" for none, and for one that no calendar has."""
+    """Format a Unix timestamp as ISO 8601; "" for None or a year beyond 9999."""
     with contextlib.suppress(ValueError, OverflowError, OSError):
         return "" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
     return ""
 
 
 def when(moment: float, now: float) -> str:
-    """Spell a Unix timestamp as its date and the time until or since then."""
+    """Format a Unix timestamp as its date and the time until or since then."""
     date = iso(moment).partition("T")[0] or "at an impossible time"
     return f"{date} (in {span(moment - now)})" if moment >= now else f"{date} ({ago(moment, now)})"
 
 
 def ago(moment: float, now: float) -> str:
-    """Spell how long ago something was; 0 s if it lies ahead."""
+    """Format how long ago something was; 0 s if it is in the future."""
     return f"{span(now - moment)} ago"
 
 
 def span(seconds: float) -> str:
-    """Spell a duration in its largest fitting unit, rounded down; 0 s if it is negative."""
+    """Format a duration in its largest fitting unit, rounded down; 0 s if it is negative."""
     seconds = min(max(0.0, seconds), LONGEST_SPAN)
     for unit, name in ((DAY, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit or (unit == DAY and seconds >= unit):

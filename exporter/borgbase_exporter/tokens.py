@@ -1,4 +1,4 @@
-"""Tokens: where they live, what can be read from them, and how they stay secret."""
+"""Tokens: where they are stored, what can be read from them, and how they stay secret."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _OnDisk:
 
     @property
     def origin(self) -> str:
-        """The path, for people."""
+        """The path, as messages show it."""
         return encodable(str(self.path))
 
 
@@ -103,7 +103,7 @@ class TokenFolder(_OnDisk):
     """A folder with a token file per account; the name of the file is that of the account.
 
     A mounted Kubernetes Secret has this form: links into a folder `..data`, so names that start
-    with a dot are left out. Files may come and go; one that cannot be read costs its own account.
+    with a dot are left out. Files may come and go; an unreadable one affects only its own account.
     """
 
     def sources(self) -> dict[str, TokenSource]:

@@ -250,7 +250,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-"""How OpenSSL's releases call an answer that is none to a handshake."""
+"""OpenSSL's names, by release, for an answer that is not TLS."""
 
 
 def _words(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 from borgbase_exporter.errors import TokenError
 
 T = TypeVar("T")
-INTERRUPTED = 130  # the exit status after SIGINT or SIGTERM, as shells report the former
+INTERRUPTED = 130  # the exit status after SIGINT or SIGTERM; shells use it for SIGINT
 AT_ONCE = 8
 
 

@@ -46,7 +46,7 @@ def verdict(report: Report) -> tuple[Level, str]:
 
 
 def summary(report: Report) -> str:
-    """Return in a line how much there is."""
+    """Return in a line the numbers of accounts and repos, and the space stored."""
     parts = [count(len(report.accounts), "account")] if len(report.accounts) > 1 else []
     if any(account.repos is not None for account in report.accounts):
         parts.append(count(len(report.repos), "repo"))
@@ -112,7 +112,7 @@ def of_account(account: AccountReport, at: float) -> Iterator[Fact]:
 
 
 def of_repo(repo: RepoReport, at: float) -> tuple[Fact, ...]:
-    """Return a repo's facts, for every repo the same ones."""
+    """Return a repo's facts; every repo has the same ones, in the same order."""
     used, late = repo.quota_used, repo.limit_used
     quota = "unknown" if repo.quota_enabled is None else "no quota"
     written = "never" if repo.never_written else "unknown"

@@ -18,8 +18,8 @@ OK, WARNING, CRITICAL, UNKNOWN = range(4)
 ORDER = (OK, WARNING, UNKNOWN, CRITICAL)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 STATUSES: dict[Severity | None, int] = {None: OK, "warning": WARNING, "critical": CRITICAL}
-MOST_REPOS = 50  # of more repos Nagios gets no values: it reads 8 KiB of output
-# Their meaning in performance data, in shells, or in the names of services.
+MOST_REPOS = 50  # values of more repos are left out: Nagios reads 8 KiB
+# These characters are special in performance data, in shells, or in names of services.
 _LABEL = str.maketrans(dict.fromkeys("'=|\"\\;`~!$%^&*<>?,()", "_"))
 _TEXT = str.maketrans({"|": "¦", "\\": "/"})
 

@@ -17,14 +17,14 @@ from borgbase_exporter.text import DAY, ago, count, percent, size, span, when
 QUOTA = (0.85, 0.95)  # share of a repo's quota above which to warn, and above which it is critical
 PLAN = (0.9, 0.97)  # the same for the plan
 AGE = (1.0, 2.0)  # the same for the age of a repo's last write as a share of its inactivity limit
-EXPIRY = 14 * DAY  # how long before a token or a subscription expires to warn
-SOON = 3 * DAY  # how long before a subscription ends this is critical
+EXPIRY = 14 * DAY  # warn this long before a token or a subscription expires
+SOON = 3 * DAY  # critical this long before a subscription ends
 SETTLED = 3 * DAY  # how old a repo may get before its first backup
-GRACE = 1 * DAY  # how late a subscription may renew itself
+GRACE = 1 * DAY  # how late a subscription may renew
 
-FACTOR = 2.0  # how many times one size may be the other: usage changes daily, units are 1000 apart
-REPOS = 1  # how many repos may come or go between two queries
-COMPARABLE = 1e8  # bytes below which sizes are too small, and rounded too much, to be compared
+FACTOR = 2.0  # sizes agree up to this ratio: usage changes daily, units are 1000 apart
+REPOS = 1  # how many repos may be added or deleted between two queries
+COMPARABLE = 1e8  # bytes; smaller sizes are rounded too much to be compared
 COUNT = "repos by account"
 FIGURES = {  # BorgBase's figures in words, and as fields of an account
     COUNT: ("own count", "reported_repos"),
@@ -52,7 +52,7 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning")  # worst first
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something to act on: how bad, where, what, and what to do."""
+    """Something to act on: its severity, where and what it is, and what to do."""
 
     severity: Severity
     where: str
@@ -82,7 +82,7 @@ def worst(problems: Iterable[Problem]) -> Severity | None:
 
 
 def severity(share: float | None, limits: Sequence[float]) -> Severity | None:
-    """Return how bad a share is by the limits above which to warn and to be critical."""
+    """Return the severity of a share: warning above the first limit, critical above the second."""
     if share is None or share <= limits[0]:
         return None
     return "critical" if share > limits[1] else "warning"
@@ -118,7 +118,7 @@ def _failures(status: AccountStatus, now: float) -> Iterator[Problem]:
         if len(names) == len(status.collectors):
             where = "token" if reason in {"auth", "token"} else "API"
             if reason == "auth" and (status.token_expires or now) < now:
-                continue  # the expiry is reported instead
+                continue  # `_tokens` reports the expiry instead
         elif reason == "auth":
             flags = " ".join(f"--no-collector.{name}" for name in names)
             advice = f"create a Read Only token, or disable what this one may not read: {flags}"
@@ -209,9 +209,9 @@ def _tokens(status: AccountStatus, now: float) -> Iterator[Problem]:
 
 
 def compared(status: AccountStatus) -> Iterator[Comparison]:
-    """Yield what the repos add up to, and what BorgBase counts: what exactly is not documented.
+    """Yield sums over the repos, and BorgBase's figures, whose exact meaning is not documented.
 
-    Sizes that agree show that units are understood; counts, that the list is complete.
+    Sizes that agree show that the units are right; counts, that the list is complete.
     """
     repos, account = status.snapshot.repos, status.snapshot.account
     if repos is None or not repos.complete or account is None:

@@ -80,7 +80,7 @@ class AccountReport(msgspec.Struct, frozen=True):
     collectors: dict[str, Collector]
     comparisons: tuple[Comparison, ...]
     repos: tuple[RepoReport, ...] | None  # worst first
-    complete: bool  # whether no repo was unreadable
+    complete: bool  # whether all repos could be read
     usage: float | None
     account: model.Account | None
     ssh_keys: model.SSHKeyList | None
@@ -93,19 +93,19 @@ class AccountReport(msgspec.Struct, frozen=True):
 
     @property
     def severity(self) -> Severity | None:
-        """Of the worst of these."""
+        """The severity of the worst of these."""
         return problems.worst(self.own_problems)
 
     @property
     def seen(self) -> bool:
-        """Whether the last poll could look at the account."""
+        """Whether the last poll could read the account."""
         return self.state in {"problems", "well"}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All accounts, in the order of their names."""
 
-    schema: Literal[1] = 1  # grows when a key goes or means something else, not when one is added
+    schema: Literal[1] = 1  # increases when a key is removed or redefined, not when one is added
     version: str
     simulated: bool  # whether any account is the built-in simulated one
     well: bool
@@ -164,7 +164,7 @@ def report(
 
 
 def _discreet(status: model.AccountStatus) -> model.AccountStatus:
-    """Return a status without the place of a token, which not every reader need know."""
+    """Return a status without the token's origin, which not every reader may see."""
     hidden = model.Failure("token", UNREADABLE)
     collectors = {
         name: replace(c, failure=hidden) if c.failure and c.failure.reason == "token" else c
@@ -216,7 +216,7 @@ def _repo(repo: model.Repo, found: Iterable[Problem], now: float) -> RepoReport:
 
 
 def rank(repo: RepoReport) -> tuple[int, float, str, str]:
-    """Return what puts the worst repos first, the others by their fill and name."""
+    """Return a sort key: the worst repos first, the others by their fill and name."""
     level = SEVERITIES.index(repo.severity) if repo.severity else len(SEVERITIES)
     late = repo.limit_used if repo.limit_used and repo.limit_used > 1 else 0.0
     return level, -max(late, repo.quota_used or 0.0), repo.name.casefold(), repo.name

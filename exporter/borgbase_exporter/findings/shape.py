@@ -1,4 +1,4 @@
-"""The shape of the API's answers without their content, for a maintainer who cannot ask the API.
+"""The shape of the API's answers without their content, for a maintainer without an account.
 
 Field names, JSON types, ranges of numbers and lengths; of texts only what is no name, id, address
 or secret: dates with each digit as 9, and the values of a few fields that are enumerations.
@@ -19,7 +19,7 @@ _WORD = re.compile(r"\w+")
 
 
 def of_answer(data: Any, asked: str) -> dict[str, str]:
-    """Return an answer's fields by path; of its keys only those that the query asks for are named.
+    """Return an answer's fields by path; only keys that the query selects are named.
 
     `12 integer, 0 to 15` are twelve integers.
     """
@@ -57,6 +57,6 @@ def _described(path: str, values: list[Any]) -> Iterator[str]:
 
 
 def of_error(message: str, asked: Collection[str]) -> str:
-    """Return an error of which only those words are left that the queries have."""
+    """Return an error's text, reduced to the words that the queries contain."""
     known = {word for query in asked for word in _WORD.findall(query)}
     return _WORD.sub(lambda match: match[0] if match[0] in known else "…", message)

@@ -15,8 +15,8 @@ from borgbase_exporter.findings.report import AccountReport, RepoReport, Report
 from borgbase_exporter.text import count, printable, when
 
 AT_ONCE = 40  # repos of an account, and problems, that a terminal shows
-WIDE = 110  # columns from which on a terminal has room for what is not urgent
-NARROWEST = 12  # columns that a repo's name gets at least
+WIDE = 110  # columns that a terminal needs to show what is not urgent
+NARROWEST = 12  # the least columns for a repo's name
 COLOURS = {"critical": "red", "warning": "yellow", "ok": "green"}
 RIGHT = {"Usage", "Quota", "Used"}
 URGENT = 7  # how many columns a narrow terminal shows

@@ -31,7 +31,7 @@ class Metric(Generic[S]):
 
     @property
     def type(self) -> str:
-        """The type, as the name's end says it."""
+        """The type, which follows from the name's suffix."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
 

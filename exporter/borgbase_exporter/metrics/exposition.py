@@ -48,7 +48,7 @@ class Format:
         return f"# HELP {name} {metric.help}\n# TYPE {name} {metric.type}\n"
 
     def tail(self) -> bytes:
-        """Return the metrics of the process, as they are now, and the end."""
+        """Return the current metrics of the process, and the end of the exposition."""
         return (generate_openmetrics if self.openmetrics else generate_latest)(_REGISTRY)
 
 
@@ -58,7 +58,7 @@ OPENMETRICS = Format("application/openmetrics-text; version=1.0.0; charset=utf-8
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The part of an exposition that polls decide, in pieces and compressed."""
+    """The part of an exposition that changes only with polls, in pieces and compressed."""
 
     format: Format
     pieces: tuple[bytes, ...]
@@ -92,7 +92,7 @@ class Renderer:
         self.failed: frozenset[str] = frozenset()  # not rendered; their previous lines remain
 
     def render(self, accounts: Mapping[str, AccountStatus]) -> Pages:
-        """Return all formats of the exposition; an account that fails costs no other."""
+        """Return all formats of the exposition; an account that fails does not affect others."""
         shares: dict[str, tuple[AccountStatus, Share]] = {}
         failed: set[str] = set()
         for name, status in sorted(accounts.items()):

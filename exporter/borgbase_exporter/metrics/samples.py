@@ -43,7 +43,7 @@ def calibrate(pairs: Iterable[tuple[float, float]]) -> tuple[str | None, int, in
 
 
 def held(days: Mapping[int, float]) -> Series:
-    """Yield each day's value, and again on the day after where that has none."""
+    """Yield each day's value, and repeat it on the next day if that has none."""
     for day, value in sorted(days.items()):
         yield day, value
         if day + 1 not in days:
@@ -51,7 +51,7 @@ def held(days: Mapping[int, float]) -> Series:
 
 
 class Total:
-    """The daily sum of series; known on a day if every series that has begun by then is."""
+    """The daily sum of series; known on days when all series begun by then have a value."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
@@ -66,7 +66,7 @@ class Total:
             self._sums[day] += value
 
     def begin(self, day: int) -> None:
-        """Note that a series begins at a day; without `add`, none of its values is known."""
+        """Record the day a series begins; without `add`, none of its values is known."""
         self._begun[day] += 1
 
     def series(self) -> Series:
@@ -91,7 +91,7 @@ class Grid(NamedTuple):
 
 @cache
 def stamps(grid: Grid, day: int) -> tuple[bytes, ...]:
-    """Return what ends the lines of a day's samples; the first one is empty, for joining."""
+    """Return the ends of the lines of a day's samples; the first is empty, for `join`."""
     moments = (
         moment
         for moment in range(day * DAY, (day + 1) * DAY, STEP)
@@ -122,7 +122,7 @@ class Writer:
         all_labels, before = {**labels, **self.labels}.items(), self.samples
         pairs = ",".join(f'{name}="{escaped(value)}"' for name, value in all_labels if value)
         for day, value in series:
-            # Joining is what makes hundreds of samples as cheap as one.
+            # `join` makes hundreds of samples as cheap as one.
             ends = stamps(self.grid, day)
             self.file.write(f"{self.metric}{{{pairs}}} {round(value * unit)}".encode().join(ends))
             self.samples += len(ends) - 1

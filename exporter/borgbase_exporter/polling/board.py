@@ -65,7 +65,7 @@ class Board(Generic[R]):
         """Return the newest view; render first if values in it have expired."""
         while self.clock() >= self.latest.expires:
             async with self._turn:
-                if self.clock() >= self.latest.expires:  # or another reader was faster
+                if self.clock() >= self.latest.expires:  # unless another reader did
                     await self._refresh()
         return self.latest
 

@@ -1,4 +1,4 @@
-"""One poll of one account: ask each area of the API, note the outcome, decide when to ask next."""
+"""One poll of one account: query each area of the API, record the outcome, set the next poll."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF = 30.0
 JITTER = 0.1
 DRIFT_MEMORY = 86_400.0
-"""Seconds after which a field that was missing is asked for again."""
+"""Seconds after which a missing field is requested again."""
 RESERVE = 0.05
 """The share of a poll's time that is kept for each collector still to come."""
 
@@ -65,7 +65,7 @@ class Poller:
         now = self.clock()
         collectors = {n: _after(c, outcomes[n], known[n], now) for n, c in before.items()}
         if token_error and self._token:
-            # The old token served, but whoever rotates it should see that the new one does not.
+            # The old token worked, but whoever rotates it should see that the new one does not.
             collectors = {n: _counted(c, token_error.reason) for n, c in collectors.items()}
         status = replace(
             self.status,
@@ -129,7 +129,7 @@ class Poller:
         return max(delay, min(asked, interval))
 
     def _log_changes(self, before: AccountStatus, after: AccountStatus) -> None:
-        """Log what begins and what ends, not every time; failures of one cause are one line."""
+        """Log when failures begin and end, not each time; failures of one cause are one line."""
         begun: dict[Failure, list[str]] = {}
         recovered = []
         for name, now in after.collectors.items():
@@ -168,7 +168,7 @@ def _news(before: CollectorStatus, now: CollectorStatus) -> Iterator[str]:
 
 
 def _known_missing(status: CollectorStatus, now: float) -> frozenset[str]:
-    """Return the fields not to ask for: those that were missing less than a day ago."""
+    """Return the fields to leave out: those that were missing less than a day ago."""
     since = status.missing_since
     return frozenset() if since is None or now - since >= DRIFT_MEMORY else status.missing
 
@@ -176,7 +176,7 @@ def _known_missing(status: CollectorStatus, now: float) -> frozenset[str]:
 def _after(
     before: CollectorStatus, outcome: Outcome, known: frozenset[str], now: float
 ) -> CollectorStatus:
-    """Return what a collector's status becomes by the outcome of a poll."""
+    """Return a collector's status after this outcome of a poll."""
     if isinstance(outcome, PollError):
         failure = Failure(outcome.reason, str(outcome))
         after = replace(before, success=False, failure=failure, skipped=0, fields_skipped=0)

@@ -1,4 +1,4 @@
-"""A dataclass's field as a setting: its flag, its variable, and how its text is read."""
+"""A dataclass field as a setting: its flag, its variable, and how its text is read."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ TOKEN_LIKE = re.compile(r"eyJ[\w-]{10,}|[\w-]+\.[\w-]{20,}\.[\w-]{20,}")
 UNSAFE = re.compile(rf"{TOKEN_LIKE.pattern}|[\w-]{{21}}|.{{61}}|@", re.DOTALL)
 """Texts that are not quoted: they may be tokens, pieces of one, or contain a password."""
 SERVICE_LINK = re.compile(r"BORGBASE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
-"""Variables that Kubernetes sets for a Service whose name begins like ours."""
+"""Variables that Kubernetes sets for a Service named like the exporter."""
 Given = dict[str, list[tuple[str, str]]]  # by setting, the flags given and their texts
 
 
@@ -77,7 +77,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Command:
     command, given = _parsed(arguments, faults)
     if faults and command not in COMMANDS:
         raise SettingsError(faults, warnings)
-    mistyped = bool(faults)  # then what is missing may be there
+    mistyped = bool(faults)  # a setting that seems missing may be mistyped
     reader = _Reader(SETTINGS[command], given, environment, faults)
     made = build(COMMANDS[command], reader.value)
     faults += [f"{', '.join(dict(given[flag]))}: not for {command}" for flag in given]
@@ -167,7 +167,7 @@ class _Reader:
                     )
                 else:
                     values.append(setting.read(text))
-            except (TokenError, WebConfigError) as error:  # whose texts name the place
+            except (TokenError, WebConfigError) as error:  # their texts name the place
                 lines = str(error).removeprefix(f"{origin}: ").replace(text, shown).splitlines()
                 self.faults += [f"{origin}: {line}" for line in lines]
             except ValueError as error:
@@ -207,7 +207,7 @@ def _contradictions(made: Command, used: AbstractSet[str]) -> Iterator[str]:
 
 
 def _unwise(made: Command, used: AbstractSet[str]) -> Iterator[str]:
-    """Yield what is allowed, but hardly intended."""
+    """Yield what is allowed, but probably unintended."""
     if made.demo:
         unused = [flag for flag in (*PLACES, "--account") if flag in used]
         yield from (f"{flag} is not used: --demo is on" for flag in unused)
@@ -226,14 +226,14 @@ def _near(word: str, known: Iterable[str]) -> str:
     """Return a question about the name that a word resembles, if there is one."""
     if word == "--token":
         return f", because other users could read it; use {TOKEN_VARIABLE} or --token.file"
-    # What all names begin with would make any two similar.
+    # The common prefix would make any two names similar.
     bare = {name.removeprefix("BORGBASE_").lstrip("-"): name for name in known}
     near = difflib.get_close_matches(word.removeprefix("BORGBASE_").lstrip("-"), bare, 1, 0.7)
     return f"; did you mean {bare[near[0]]}?" if near else ""
 
 
 def _shown(text: str) -> str:
-    """Return a text as messages may show it."""
+    """Return a text in a form that messages may contain."""
     return "…" if UNSAFE.search(text) else printable(text)
 
 

@@ -1,4 +1,4 @@
-"""The settings of each command. A field is the whole setting, see `fields`."""
+"""The settings of each command; a field defines one setting completely, see `fields`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Poll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class API:
-    """Where the API is and how to get there."""
+    """Where the API is and how to reach it."""
 
     url: str = setting(
         of.api_url,
@@ -108,7 +108,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """What all commands have."""
+    """The settings of all commands."""
 
     command: ClassVar[str]
     summary: ClassVar[str]

@@ -47,7 +47,7 @@ TEXT = (r"[^\0\ud800-\udfff]*", "text")
 NAMES = ("[!-~]+", "a list of names")
 UNSUPPORTED = (r"(?!)", "supported by this server")
 HASH = (
-    r"\$2[aby]\$(0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}",  # the next cost takes a minute
+    r"\$2[aby]\$(0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}",  # a check at the next cost takes a minute
     "a bcrypt hash of a cost from 4 to 19, as `htpasswd -nBC 12 NAME` makes it",
 )
 HEADERS = (
@@ -125,7 +125,7 @@ def _canonical(name: str) -> str:
 
 @contextmanager
 def _file(pem: str, path: str) -> Iterator[str]:
-    """Give the path of a file that OpenSSL can read; for PEM, one that exists only meanwhile."""
+    """Yield the path of a file that OpenSSL can read; for PEM, a temporary one."""
     if not pem:
         yield path
         return
@@ -205,7 +205,7 @@ def read(path: Path) -> WebConfig:
 
 
 def _checked(value: object, rules: Rules, where: str, faults: list[str]) -> dict[str, Any]:
-    """Return a section without what is empty, and without what is wrong, which is reported."""
+    """Return a section's values without empty ones; report unknown names and wrong values."""
     if not isinstance(value, dict | None):
         faults.append(f"{where or 'the file'}: not a mapping of names")
         return {}
@@ -246,7 +246,7 @@ def _tls_faults(tls: TLS) -> Iterator[str]:
 
 
 def _unusable(tls: TLS) -> Iterator[str]:
-    """Yield why the certificates cannot be used, if so."""
+    """Yield why the certificates are unusable, if they are."""
     try:
         tls.context()
     except OSError as error:

@@ -27,7 +27,7 @@ METHODS = ("GET", "HEAD")
 PROBES = frozenset({"/-/healthy", "/-/ready"})
 CHALLENGE = 'Basic realm="borgbase-exporter", charset="UTF-8"'
 NO_STORE = {"Cache-Control": "no-store"}
-QUALITY = re.compile(r"[01](\.[0-9]*)?")  # a weight as RFC 9110 spells it; others count as 0
+QUALITY = re.compile(r"[01](\.[0-9]*)?")  # a weight as RFC 9110 defines it; others count as 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Request:
         return {"Content-Encoding": "gzip"} if gzip else {}
 
     def format(self) -> Format:
-        """Return the exposition format that the client likes best (RFC 9110, 12.5.1)."""
+        """Return the exposition format that the client prefers (RFC 9110, 12.5.1)."""
         openmetrics = self._weight("accept", "application/openmetrics-text")
         plain = self._weight("accept", "text/plain", "text/*", "*/*")
         return OPENMETRICS if openmetrics > plain else TEXT
@@ -138,12 +138,12 @@ class App:
         """Return the response to a request."""
         refused = self._refusal(request) or await self._challenge(request)
         response = refused or await self._routed(request)
-        # A body is not read to its end, so nothing can follow it.
+        # The body is not read to its end, so the connection cannot be used again.
         close = {"Connection": "close"} if request.has_body else {}
         return replace(response, headers={**response.headers, **self._headers, **close})
 
     def _refusal(self, request: Request) -> Response | None:
-        """Return why a request is not answered, whatever it asks for and whoever asks."""
+        """Return the refusal of a request, if it is due whatever the path and the user are."""
         if not self._within_limit():
             return error(HTTPStatus.TOO_MANY_REQUESTS, Retry_After="1")
         if request.has_body and request.method in METHODS:
@@ -161,7 +161,7 @@ class App:
         return True
 
     def _knows(self, host: str) -> bool:
-        """Return whether a Host header names this server; a page elsewhere cannot use addresses."""
+        """Return whether a Host header names this server; DNS rebinding cannot use addresses."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
             return name in self._hosts or bool(ipaddress.ip_address(name))
@@ -169,7 +169,7 @@ class App:
             return False
 
     async def _challenge(self, request: Request) -> Response | None:
-        """Return what is answered to a request without a user's password."""
+        """Return the answer to a request without a valid password."""
         if self._web.open_probes and request.path in PROBES:
             return None
         authorization = request.headers.get("authorization", "")

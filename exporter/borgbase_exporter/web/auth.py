@@ -18,7 +18,7 @@ import bcrypt
 from borgbase_exporter.threads import in_thread
 
 Test = Callable[[], bool]
-MAX_CHECKS = 24  # passwords that wait to be checked: a check takes up to a quarter of a second
+MAX_CHECKS = 24  # passwords waiting for a check, which takes up to a quarter of a second
 MAX_CHECKS_PER_CLIENT = 8
 NETWORK = 8  # bytes of an address that identify a client, who has a whole /64 network of IPv6
 
@@ -34,7 +34,7 @@ class _Check:
     result: asyncio.Future[bool | None]
 
     def end(self, result: bool | None) -> None:  # noqa: FBT001  # the value, not an option
-        if not self.result.done():  # or else the request was cancelled
+        if not self.result.done():  # unless the request was cancelled
             self.result.set_result(result)
 
 
@@ -54,7 +54,7 @@ class BasicAuth:
 
     def configure(self, users: Mapping[str, bytes]) -> None:
         """Admit these users from now on; without any, everybody."""
-        # Who was admitted remains so while the hash, which is part of the digest, is the same.
+        # Admitted users stay admitted while their hash, a part of the digest, is the same.
         self._users = {name.encode(): hashed for name, hashed in users.items()}
         cost = max((int(hashed.split(b"$")[2]) for hashed in self._users.values()), default=4)
         self._decoy = b"$2b$%02d$" % cost + b"." * 53
@@ -114,6 +114,6 @@ def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
 
 
 def _network(client: str) -> bytes:
-    """Return what all addresses that a client can have begin with."""
+    """Return the common prefix of all addresses that a client can have."""
     address = ipaddress.ip_address(client.partition("%")[0])
     return (getattr(address, "ipv4_mapped", None) or address).packed[:NETWORK]

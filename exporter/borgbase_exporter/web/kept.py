@@ -1,4 +1,4 @@
-"""What the pages show, and pages that are too costly to be made for each request."""
+"""The source of the pages, and a cache for pages too costly to make for each request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from borgbase_exporter.threads import in_thread
 T = TypeVar("T")
 Clock = Callable[[], float]
 FRESH = 10.0  # seconds after which times such as "3 min ago" are made anew
-REST = 10  # a page is kept at least that many times as long as it took to make it
+REST = 10  # a page is kept at least this many times as long as it took to make
 
 
 class Source(Protocol):
-    """Where the content comes from; asked in the event loop only."""
+    """Where the content comes from; called in the event loop only."""
 
     def view(self) -> Awaitable[View[Pages]]:
         """Return the newest view, in which nothing has expired."""
@@ -28,7 +28,7 @@ class Source(Protocol):
 
 
 class Kept(Generic[T]):
-    """A page that `make` makes in a thread of a view and the troubles."""
+    """A page that `make` makes from a view and the troubles, in a thread."""
 
     def __init__(
         self, name: str, source: Source, make: Callable[[View[Pages], Sequence[str]], T]
@@ -36,10 +36,10 @@ class Kept(Generic[T]):
         self._name, self._source, self._make = name, source, make
         self.monotonic: Clock = time.monotonic
         self._turn, self._pages = asyncio.Lock(), dict[int, T]()
-        self.made = self.took = 0.0  # when it was ready, and the processor's seconds that it took
+        self.made = self.took = 0.0  # when it was made, and the seconds of processor time
 
     async def current(self) -> T:
-        """Return the page, made anew if it is due; who comes meanwhile waits for it."""
+        """Return the page, made again if it is due; requests in the meantime wait for it."""
         async with self._turn:
             view, age = await self._source.view(), self.monotonic() - self.made
             least = FRESH if view.revision in self._pages else 0.0

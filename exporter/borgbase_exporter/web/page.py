@@ -24,13 +24,13 @@ from borgbase_exporter.settings import Serve
 from borgbase_exporter.web.kept import Clock, Kept, Source
 
 CHUNK = 2000  # pieces of the template that are encoded and compressed together
-POINTS = 24  # points of a repo's usage; of older ones every second is dropped again and again
-OPEN = 3  # up to this many accounts, the worst is unfolded; of more, each takes a line
-MANY = 1000  # of more repos only the worst have a curve, and only those in sight a layout
+POINTS = 24  # points of a repo's usage; every second one is dropped when there are twice as many
+OPEN = 3  # up to this many accounts, the worst is unfolded; otherwise each takes a line
+MANY = 1000  # beyond, only the worst repos have a curve, and only visible ones a layout
 
 
 class Rendered(NamedTuple):
-    """The page as it was made of some view."""
+    """The page made from one view."""
 
     plain: tuple[bytes, ...]
     gzipped: tuple[bytes, ...]
@@ -106,7 +106,7 @@ class StatusPage:
 @functools.cache
 def _look() -> tuple[Any, str]:
     """Return the template, and the policy that allows its script and style and no others."""
-    # Imported late: the start, and who never looks, do not pay for it.
+    # Imported late: it delays neither the start nor an exporter whose page nobody opens.
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
     from markupsafe import Markup  # noqa: PLC0415
 

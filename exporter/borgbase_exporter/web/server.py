@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS = 10.0  # how long a new connection may take for the handshake and a whole request
 KEEP_ALIVE_SECONDS = 75.0  # how long after an answer; scrapes are usually a minute apart
 ANSWER_SECONDS = 60.0  # how long a reader may take over an answer
-STOP_SECONDS = 0.5  # how long answers under way may take once the server is to stop
+STOP_SECONDS = 0.5  # how long answers under way may take after the stop
 MAX_CONNECTIONS = 800  # below the 1,024 files that a process may have open
-MAX_HELD = 16 << 20  # bytes held for readers that do not read, all of them together
-SEND_BUFFER = 256 << 10  # bytes that the kernel holds for a reader; by itself it takes up to 4 MiB
+MAX_HELD = 16 << 20  # total bytes held for readers that do not read
+SEND_BUFFER = 256 << 10  # bytes that the kernel holds for a reader; its default is up to 4 MiB
 READ = 4 << 10  # bytes read from a connection at a time; each TLS connection has such a buffer
-SMALL = 16 << 10  # bytes up to which pieces are joined, for each write costs time
+SMALL = 16 << 10  # smaller pieces (bytes) are joined, since each write costs time
 SLICE, TLS_SLICE = 128 << 10, 32 << 10  # bytes written at a time; TLS buffers as much at once
 ACCEPT_PAUSE_SECONDS = 1.0
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
@@ -60,15 +60,15 @@ class Connection(H11Protocol):
     def __init__(self, server: Server, ends: float) -> None:
         state = {"connection": self}
         super().__init__(server.config, server.state, state, asyncio.get_running_loop())
-        self._server, self.ends = server, ends  # it is dropped then unless it makes its next step
+        self._server, self.ends = server, ends  # dropped then if it has made no progress
         self._written = self._read = 0
         self.unread = 0  # bytes that the reader has not taken, as of the last call of `stalls`
-        self.stalled = 0  # for how many such calls it has taken nothing
+        self.stalled = 0  # for how many calls it has taken nothing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to serve, unless the client's certificate has another name."""
+        """Begin to serve, unless the client certificate's name is not allowed."""
         super().connection_made(transport)
-        # asyncio has no public way to what is beneath TLS, where bytes wait for the reader.
+        # asyncio has no public access to the transport beneath TLS, where bytes wait.
         secured = getattr(transport, "_ssl_protocol", None)
         self._wire: Any = secured._transport if secured else transport  # noqa: SLF001
         transport.set_write_buffer_limits(high=1, low=0)
@@ -82,7 +82,7 @@ class Connection(H11Protocol):
             self.drop()
 
     def data_received(self, data: bytes) -> None:
-        """Read requests; TLS passes on what comes while the connection closes, too."""
+        """Read requests, but not those that TLS passes on while the connection closes."""
         if not self.transport.is_closing():
             super().data_received(data)
 
@@ -94,7 +94,7 @@ class Connection(H11Protocol):
             self.flow.pause_reading()
 
     def drop(self) -> None:
-        """End the connection, and have the kernel forget what it holds for the reader."""
+        """End the connection, and discard what the kernel holds for the reader."""
         with contextlib.suppress(OSError):
             connected = self.transport.get_extra_info("socket")
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -144,7 +144,7 @@ def _parts(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def bound(held: Mapping[Connection, int]) -> None:
-    """Drop connections, first ones first, until the others hold no more than MAX_HELD bytes."""
+    """Drop connections, in order, until the others hold no more than MAX_HELD bytes."""
     total = sum(held.values())
     for connection, size in held.items():
         if total > MAX_HELD:
@@ -153,7 +153,7 @@ def bound(held: Mapping[Connection, int]) -> None:
 
 
 def sparing(record: logging.LogRecord) -> bool:
-    """Let a line of code log once a minute, whatever clients do."""
+    """Limit each line of code to one log record a minute, whatever clients do."""
     place = record.pathname, record.lineno
     if record.created - _logged.get(place, -math.inf) < LOG_SECONDS:
         return False
@@ -162,7 +162,7 @@ def sparing(record: logging.LogRecord) -> bool:
 
 
 class Server:
-    """Serves an application on the addresses of the settings; raises OSError where it cannot."""
+    """Serves an application on the configured addresses; raises OSError if it cannot."""
 
     def __init__(self, app: App, web: Web) -> None:
         self._app = app
@@ -175,7 +175,7 @@ class Server:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="critical",  # what goes wrong in an answer is logged here
+            log_level="critical",  # this module logs errors in answers
             access_log=False,
             timeout_keep_alive=int(KEEP_ALIVE_SECONDS),
             proxy_headers=False,
@@ -205,18 +205,18 @@ class Server:
             self._ended.set()
 
     async def stop(self) -> None:
-        """Accept no more, and return once the answers under way are sent, or soon."""
+        """Accept no more; return when the answers under way are sent, or after STOP_SECONDS."""
         self._stopping.set()
         await self._ended.wait()
 
     def configure(self, tls: TLS | None) -> bool:
-        """Serve with other TLS settings from now on; false where that takes a restart."""
+        """Serve with other TLS settings from now on; return false if that needs a restart."""
         if self.certificates and tls:
             self.certificates.tls = tls
         return (self.certificates is None) == (tls is None)
 
     def _sweep(self) -> None:
-        """Renew the date; drop who takes too long, and of the stalled readers as many as needed."""
+        """Update the Date header; drop slow clients, and as many stalled readers as needed."""
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         for connection in self._connections:
             if connection.ends <= connection.loop.time():
@@ -254,7 +254,7 @@ class Server:
             else:
                 with contextlib.suppress(OSError), accepted:
                     accepted.send(b"" if self.certificates else REFUSAL)
-            await asyncio.sleep(0)  # others go on, also while connections wait to be accepted
+            await asyncio.sleep(0)  # let others run even if more connections wait
 
     async def _open(self, accepted: socket.socket) -> None:
         """Serve a connection once it has sent something."""
@@ -270,7 +270,7 @@ class Server:
                 tls = self.certificates.context() if self.certificates else None
                 make = functools.partial(Connection, self, ends)
                 await loop.connect_accepted_socket(make, accepted, ssl=tls)
-        except (OSError, asyncio.CancelledError):  # late, gone, not TLS, or the server stops
+        except (OSError, asyncio.CancelledError):  # too slow, gone, not TLS, or the server stops
             accepted.close()
 
     async def _answer(self, scope: Scope, _receive: object, send: ASGISendCallable) -> None:
@@ -286,7 +286,7 @@ class Server:
 
 
 def _bind(at: Address) -> Iterator[socket.socket]:
-    """Yield listening sockets for all addresses of a host; without a host, of the machine."""
+    """Yield listening sockets for all addresses of a host, or else of the machine."""
     dualstack = not at.host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dualstack else socket.AF_UNSPEC
     wanted = family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
@@ -294,8 +294,8 @@ def _bind(at: Address) -> Iterator[socket.socket]:
     for family, *_, address in dict.fromkeys(found):
         listening = socket.create_server(address[:2], family=family, dualstack_ipv6=dualstack)
         listening.setblocking(False)
-        # Connections inherit these. Without the first, the end of an answer waits 40 ms for the
-        # reader's acknowledgement of its beginning.
+        # Connections inherit these. Without the first, the end of an answer waits up to 40 ms until
+        # the reader acknowledges its beginning.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         yield listening

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 class Certificates:
     """Gives each handshake a context made by `tls` from the files that are on disk.
 
-    While files are unfit, or only half written, the last good context stays in use.
+    While files are invalid, or only half written, the last good context stays in use.
     """
 
     def __init__(self, tls: TLS) -> None:
@@ -31,6 +31,6 @@ class Certificates:
 
 
 def _stamps(tls: TLS) -> list[object]:
-    """Return what changes with settings and files; raise OSError where a file cannot be found."""
+    """Return a value that changes with settings and files; raise OSError if a file is missing."""
     files = [path.stat() for path in tls.files]
     return [tls, *((file.st_mtime_ns, file.st_size, file.st_ino) for file in files)]
