@@ -127,6 +127,7 @@ def listening() -> Iterator[Ear]:
 class Chain:
     accounts: dict[str, SimulatedAccount]
     tokens: Path
+    exporter: Running
     alertmanager: Running
     ear: Ear
 
@@ -134,6 +135,13 @@ class Chain:
         """Wait for these notifications on an account; there must be no others."""
         until(lambda: len(self.ear.told(account)) >= len(expected), f"{expected} is sent")
         assert self.ear.told(account) == list(expected)
+
+    def wait_for_a_poll(self, account: str) -> None:
+        """Wait for the end of a poll of an account: what changes next, changes between polls."""
+        name = f'borgbase_last_success_timestamp_seconds{{account="{account}"}}'
+        ended = re.compile(f"^{re.escape(name)} (.*)$", re.MULTILINE)
+        before = ended.findall(self.exporter.get("/metrics").text)
+        until(lambda: ended.findall(self.exporter.get("/metrics").text) != before, "a poll ends")
 
     def inhibited(self, account: str) -> set[str]:
         """Return the alerts of an account that another alert silences now."""
@@ -164,7 +172,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         exposing = enter(exporter(folder, *flags))
         alertmanager = enter(_alertmanager(folder, ear))
         enter(_prometheus(folder, exposing, alertmanager))
-        yield Chain(accounts, tokens, alertmanager, ear)
+        yield Chain(accounts, tokens, exposing, alertmanager, ear)
         # Whatever was planted elsewhere, nobody hears of an account that is well.
         assert ear.told(STEADY) == []
 
@@ -242,6 +250,7 @@ def test_a_repo_that_crosses_its_quota_is_one_notification_until_space_is_freed(
 
 def test_a_revoked_token_is_warned_of_and_then_paged_once(chain: Chain) -> None:
     account = chain.accounts[REVOKED]
+    chain.wait_for_a_poll(REVOKED)
     account.revoke(account.token)
     told = [(receiver, "firing", "BorgBaseTokenInvalid", "") for receiver in ("mail", "pager")]
     chain.tells(REVOKED, *told)
