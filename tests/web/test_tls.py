@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import math
@@ -131,6 +132,27 @@ def test_a_stalled_handshake_is_dropped(
     with serving(web(secured(certificates))) as server, server.connected() as stalled:
         stalled.sendall(sent)
         assert dropped(stalled)
+
+
+@pytest.mark.parametrize("patience", [75.0, -1.0])
+def test_a_client_that_leaves_amid_a_sweep_ends_nothing(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """TLS forgets its transport one step of the event loop before the connection is lost."""
+    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", patience)
+    with serving(web(secured(certificates))) as server:
+
+        async def sweep() -> None:
+            while True:
+                server.server._sweep()
+                await asyncio.sleep(0)
+
+        sweeping = asyncio.run_coroutine_threadsafe(sweep(), server.loop)
+        for _ in range(2):
+            with contextlib.suppress(*REFUSED):  # it may be dropped before it has read
+                handshake(server, certificates)
+        assert not sweeping.done()
+        sweeping.cancel()
 
 
 def test_handshakes_count_as_connections(

@@ -70,6 +70,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         # asyncio has no public access to the transport beneath TLS, where bytes wait.
         secured = getattr(transport, "_ssl_protocol", None)
+        self._socket: Any = transport.get_extra_info("socket")  # TLS forgets it before we do
         self._wire: Any = secured._transport if secured else transport  # noqa: SLF001
         transport.set_write_buffer_limits(high=1, low=0)
         self._wire.set_write_buffer_limits(high=1, low=0)
@@ -96,15 +97,14 @@ class Connection(H11Protocol):
     def drop(self) -> None:
         """End the connection, and discard what the kernel holds for the reader."""
         with contextlib.suppress(OSError):
-            connected = self.transport.get_extra_info("socket")
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def stalls(self) -> bool:
         """Return whether the reader has taken nothing since the last call."""
         held = b"\0" * 4
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile
-            held = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, held)
+            held = fcntl.ioctl(self._socket, termios.TIOCOUTQ, held)
         self.unread = self._wire.get_write_buffer_size() + struct.unpack("i", held)[0]
         read = self._written - self.unread
         self.stalled = self.stalled + 1 if self.unread and read <= self._read else 0
