@@ -11,6 +11,7 @@ from tests.rules import (
     Change,
     Curve,
     Firing,
+    Series,
     Story,
     Value,
     World,
@@ -57,6 +58,16 @@ def without_exporter(target: float | None) -> Change:
 
 def down_for_five_hours(before: World) -> World:
     return healed(changed(before, without_exporter(0)), before, 5 * HOUR)
+
+
+def textfile_that_ends(before: World) -> World:
+    """Let node_exporter expose a file that is not written again after an hour."""
+    after = changed(before, {"borgbase_last_success_timestamp_seconds": until(HOUR, now, HOUR)})
+    return {
+        Series(key.name, frozenset((dict(key.labels) | {"job": "node"}).items())): old
+        for key, old in after.items()
+        if key.name != "borgbase_poll_interval_seconds"
+    }
 
 
 def without_accounts(before: World) -> World:
@@ -378,6 +389,14 @@ ALERTS = [
             ),
             "not up: that is said already": Story(
                 change=outage(MINUTE, 9 * HOUR), ever="BorgBaseAPIUnreachable"
+            ),
+        },
+        stories={
+            "the timer of a textfile stops": Story(
+                change=textfile_that_ends,
+                at={3 * HOUR: "", 4 * HOUR: "BorgBasePollStale"},
+                ever="BorgBasePollStale",
+                end=4 * HOUR,
             ),
         },
     ),
