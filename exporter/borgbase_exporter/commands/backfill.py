@@ -66,14 +66,10 @@ def run(
 ) -> int:
     """Write the accounts' history to a file; return the exit status."""
     problems: list[str] = []
-
-    def fail(why: str) -> int:
-        problems.append(why)
-        return 1
-
-    status = oneshot.run(lambda: _run(given, clock(), wait, problems), fail, given.output)
+    work = functools.partial(_run, given, clock(), wait, problems)
+    status = oneshot.run(work, problems.append, 1, given.output)
     if status == oneshot.INTERRUPTED:
-        fail("interrupted; nothing was written")
+        problems.append("interrupted; nothing was written")
     for problem in problems:
         click.echo(printable(f"{settings.PROGRAM}: {problem}"), err=True)
     return status

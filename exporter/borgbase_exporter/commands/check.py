@@ -53,14 +53,13 @@ def run(settings: Check) -> int:
         report = _fetched(settings) if settings.source else _looked(settings)
         return _printed(report, settings.format)
 
-    def fail(why: str) -> int:
+    def complain(why: str) -> None:
         if settings.format in PLUGINS:
             click.echo(plugins.unknown(why, settings.format))
         else:
             click.echo(f"{PROGRAM}: {why}", err=True)
-        return UNSEEN
 
-    return oneshot.run(work, fail, settings.report)
+    return oneshot.run(work, complain, UNSEEN, settings.report)
 
 
 # ---- Polling

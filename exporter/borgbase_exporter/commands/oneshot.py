@@ -22,17 +22,20 @@ class CommandError(Exception):
     """Why a command cannot do its work, in words."""
 
 
-def run(work: Callable[[], int], fail: Callable[[str], int], written: Path | None = None) -> int:
-    """Return a command's exit status: that of its work, or what `fail` returns for an error."""
+def run(
+    work: Callable[[], int], complain: Callable[[str], object], failed: int, written: Path | None
+) -> int:
+    """Return a command's exit status: that of its work, or `failed` after an error."""
     try:
         with _interruptible():
             return work()
     except (TokenError, CommandError) as error:
-        return fail(str(error))
+        complain(str(error))
     except OSError as error:
-        return fail(f"{written}: cannot be written: {error.strerror}")
+        complain(f"{written}: cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         return INTERRUPTED
+    return failed
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ the file's first line, which is a comment for all other readers:
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -35,12 +36,8 @@ LONGEST = 256 * 2**20  # bytes of a first line; no run writes a longer one
 
 def run(given: settings.Textfile) -> int:
     """Poll once and write the file; return 0 only if every query succeeded."""
-
-    def fail(why: str) -> int:
-        log.error("%s", why)
-        return 1
-
-    return oneshot.run(lambda: _poll_and_write(given), fail, given.path)
+    complain = functools.partial(log.error, "%s")
+    return oneshot.run(lambda: _poll_and_write(given), complain, 1, given.path)
 
 
 def _poll_and_write(given: settings.Textfile) -> int:
