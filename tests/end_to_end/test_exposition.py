@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.facts import new_account
+from tests.end_to_end.facts import GOLDEN, new_account
 from tests.end_to_end.processes import ROOT, exporter, until
 from tests.graphql import GraphQLApi
 from tests.programs import require
 
-GOLDEN = Path(__file__).parent / "golden.txt"
 RENEW = "RENEW_GOLDEN"
 """Set it to have the golden file written instead of compared."""
 
