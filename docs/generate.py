@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from borgbase_exporter.errors import PollError
+from borgbase_exporter.errors import REASONS
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES, Metric
 from borgbase_exporter.settings.loading import ALL, SETTINGS
 from borgbase_exporter.settings.options import COMMANDS
@@ -61,10 +61,8 @@ def metric_table(rows: Iterable[Metric[Any]]) -> str:
 
 
 def reasons() -> str:
-    """Return the table of reasons of failed polls, from the errors' docstrings."""
-    kinds = {reason: kind.__doc__ or "" for reason, kind in sorted(PollError.kinds.items())}
-    rows = [(f"`{reason}`", text[0].lower() + text[1:-1]) for reason, text in kinds.items()]
-    return table(("reason", "meaning"), rows)
+    """Return the list of reasons of failed polls."""
+    return f"{', '.join(f'`{reason}`' for reason in sorted(REASONS))}\n"
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
