@@ -82,10 +82,10 @@ class API:
         "https://api.borgbase.com/graphql",
     )
     ca_file: str | None = setting(
-        of.ca_file, "PEM file of the authorities to trust instead of the public ones"
+        of.ca_file, "PEM file of the only certificate authorities to trust"
     )
-    proxy: str | None = setting(of.proxy_url, "HTTP proxy to reach the API by", secret=True)
-    max_response: int = setting(of.size, "largest answer to read, decoded", "64MiB")
+    proxy: str | None = setting(of.proxy_url, "HTTP proxy for requests to the API", secret=True)
+    max_response: int = setting(of.size, "largest response to accept, decompressed", "64MiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class Token:
 
     value: GivenToken | None = setting(
         of.given_token,
-        "the API token itself; there is no flag, because other users can read flags",
+        "the API token itself; no flag, because other users can read flags",
         secret=True,
         flag="BORGBASE_TOKEN",
     )
@@ -102,7 +102,7 @@ class Token:
         lambda text: TokenFile(Path(text)), "file that contains the API token, read at each poll"
     )
     dir: TokenFolder | None = setting(
-        of.token_folder, "folder of token files; a file's name is its account's"
+        of.token_folder, "folder with a token file per account, named after the account"
     )
 
 
@@ -116,7 +116,7 @@ class Common:
     collectors: frozenset[str] = switches("collector", COLLECTORS)
     api: API
     token: Token
-    account: str = setting(of.name, "name of the one account", "default")
+    account: str = setting(of.name, "name of the account; not with --token.dir", "default")
     demo: bool = setting(
         of.boolean, "use the built-in simulated account in place of the API", "false"
     )
@@ -169,7 +169,7 @@ class Backfill(Common):
     since: of.Moment = setting(of.moment, "oldest moment to write, or how long ago", "90d")
     until: of.Moment = setting(
         of.moment,
-        "latest moment to write, or how long ago: at least 3h ago, and not after the first scrape",
+        "newest moment to write, or how long ago: at least 3h ago, and not after the first scrape",
         "3h",
     )
     dense: float = setting(
