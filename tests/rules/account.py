@@ -15,16 +15,16 @@ BOTH = ("warning", "critical")
 
 def plan(used: str) -> str:
     return (
-        f"Account acme uses {used} of what its plan allows at most. At 100% BorgBase refuses "
-        f"writes, "
-        "and all its backups fail. Prune and compact the largest repos, or take a larger plan."
+        f"Account acme uses {used} of its plan's maximum. At 100% BorgBase refuses writes, and "
+        "all backups of the account fail. Prune and compact the largest repos, or take a larger "
+        "plan."
     )
 
 
 def subscription(ends: str) -> str:
     return (
-        f"The subscription of account acme {ends} and was not renewed. Without one, expect "
-        "BorgBase to refuse backups. Renew it at BorgBase."
+        f"The subscription of account acme {ends} and has not been renewed. Without a "
+        "subscription, expect BorgBase to refuse backups. Renew it at BorgBase."
     )
 
 
@@ -37,8 +37,8 @@ def renewal(renews: str) -> str:
 
 def inactive(before: str) -> str:
     return (
-        f"BorgBase reports the subscription of account acme as not active{before}. Expect it to "
-        "refuse backups. Look at the last payment at BorgBase."
+        f"BorgBase reports the subscription of account acme as not active{before}. Expect "
+        "BorgBase to refuse backups. Check the last payment at BorgBase."
     )
 
 
@@ -54,9 +54,8 @@ ALERTS = [
                 severities=("info",),
                 summary="The BorgBase plan's included space is almost used up.",
                 description="Account acme uses 90% of what its plan includes. Backups are safe: "
-                "the "
-                "plan has no maximum, and what goes beyond is billed. To pay less, prune and "
-                "compact, or compare plans.",
+                "the plan has no maximum, and usage beyond that is billed. To pay less, prune "
+                "and compact, or compare plans.",
             ),
             "of the maximum": Firing(
                 change={USAGE: 915 * GB, MAXIMUM: 1000 * GB}, description=plan("92%")
@@ -115,7 +114,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseSubscriptionExpiring",
-        summary="The BorgBase subscription runs out.",
+        summary="The BorgBase subscription ends soon or has ended.",
         dashboard="borgbase-overview",
         labels=ACCOUNT_LABELS,
         fires={

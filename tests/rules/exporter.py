@@ -88,29 +88,26 @@ def without_acme(begin: int) -> Change:
 
 def absent(job: str) -> str:
     return (
-        f"Prometheus gets no metrics from borgbase-exporter{job}. Backups go on, but nothing "
-        f"watches "
-        "its accounts: no alert on them can begin or end. Start the exporter, or correct the "
-        "scrape."
+        f"Prometheus gets no metrics from borgbase-exporter{job}. Backups are not affected, but "
+        "no alert on the exporter's repos can fire or resolve. Start the exporter, or correct "
+        "the scrape configuration."
     )
 
 
 def incomplete(collector: str) -> str:
     return (
-        f"In account acme the list of the collector {collector} has had unreadable entries for "
-        f"hours. "
-        "What they stand for is unwatched, and for repos a deletion goes unnoticed. Run the "
-        "exporter's check to see which are missing, then upgrade the exporter or ask BorgBase's "
-        "support."
+        f"For hours, the exporter could not read the whole list of the collector {collector} in "
+        "account acme. Missing entries are not monitored; in the list of repos, a deletion goes "
+        "unnoticed. Run the exporter's check to see what is missing, then upgrade the exporter "
+        "or ask BorgBase's support."
     )
 
 
 def expiring(token: str, when: str) -> str:
     return (
-        f"{token} of account acme {when}; what uses it stops working then. Create a new one and "
-        f"put "
-        "it where this one is used (an exporter that runs from the systemd unit needs a restart), "
-        "or delete it if nobody uses it."
+        f"{token} of account acme {when}. What uses it stops working when it expires. If nobody "
+        "uses it, delete it. Otherwise create a new one and put it in its place. If the exporter "
+        "uses it and runs as a systemd service, restart the exporter."
     )
 
 
@@ -161,7 +158,7 @@ def outage(begin: int, end: int) -> Callable[[World], World]:
 ALERTS = [
     Alert(
         name="BorgBaseExporterAbsent",
-        summary="A borgbase-exporter is gone.",
+        summary="A borgbase-exporter is down or not scraped.",
         dashboard="borgbase-exporter",
         labels={},
         fires={
@@ -210,17 +207,17 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseAccountAbsent",
-        summary="A BorgBase account is not watched any more.",
+        summary="A BorgBase account is no longer polled.",
         dashboard="borgbase-exporter",
         labels=ACCOUNT_LABELS,
         fires={
             "token file deleted": Firing(
                 change=without_acme(0 * HOUR + 3 * MINUTE),
                 since=18 * MINUTE,
-                description="Account acme disappeared from job borgbase 30m 0s ago, while others "
-                "are still there. Its backups go on, but no alert on them can begin or end. Put "
-                "its "
-                "token file back, or start the exporter that polled it.",
+                description="Account acme disappeared from job borgbase 30m 0s ago; the job's "
+                "other accounts are still polled. Its backups are not affected, but no alert on "
+                "its repos can fire or resolve. Put its token file back, or start the exporter "
+                "that polled it.",
                 lenient=True,
                 outlives_restart=False,
             ),
@@ -259,11 +256,11 @@ ALERTS = [
                 },
                 since=12 * MINUTE,
                 severities=BOTH,
-                description="Account acme cannot be polled because of its token. Backups go on, "
-                "but "
-                "what happens to them is unknown. Create a read-only API token at BorgBase and put "
-                "it in the place of the old one; with the systemd unit, and with BORGBASE_TOKEN, "
-                "restart the exporter afterwards.",
+                description="Account acme cannot be polled because of its token. Its backups are "
+                "not affected, but no alert on its repos can fire or resolve. Create a read-only "
+                "API token at BorgBase and put it in place of the old one. If the exporter runs "
+                "as a systemd service or gets its token from BORGBASE_TOKEN, restart it "
+                "afterwards.",
             )
             for reason in ("auth", "token")
         },
@@ -315,7 +312,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseAPIUnreachable",
-        summary="The exporter gets no list of repos from BorgBase.",
+        summary="The exporter cannot get the list of repos from BorgBase.",
         dashboard="borgbase-exporter",
         labels=ACCOUNT_LABELS,
         fires={
@@ -328,17 +325,17 @@ ALERTS = [
                     ),
                 },
                 since=12 * MINUTE,
-                description="Polls of account acme fail, and not because of its token. Backups "
-                "may go "
-                "on; alerts on them stay as they were. Look at BorgBase's status page, then at the "
-                "reason in the exporter's log: DNS, proxy, firewall.",
+                description="Polls of account acme fail, and its token is not the main cause. "
+                "Backups may still work, but no alert on the account's repos can fire or "
+                "resolve. Check BorgBase's status page, then the reason in the exporter's log, "
+                "such as DNS, a proxy or a firewall.",
             ),
             "never up, without a single counted failure": Firing(
                 change={"borgbase_up": 0},
-                description="Polls of account acme fail, and not because of its token. Backups "
-                "may go "
-                "on; alerts on them stay as they were. Look at BorgBase's status page, then at the "
-                "reason in the exporter's log: DNS, proxy, firewall.",
+                description="Polls of account acme fail, and its token is not the main cause. "
+                "Backups may still work, but no alert on the account's repos can fire or "
+                "resolve. Check BorgBase's status page, then the reason in the exporter's log, "
+                "such as DNS, a proxy or a firewall.",
             ),
         },
         silent={
@@ -373,9 +370,10 @@ ALERTS = [
             "hung loop": Firing(
                 change={"borgbase_last_success_timestamp_seconds": until(HOUR, now, HOUR)},
                 since=3 * HOUR + 3 * MINUTE,
-                description="The last poll of account acme ended 2h 15m 0s ago and none has "
-                "failed since: all its values are as old. Its poll loop hangs, or the timer that "
-                "writes the textfile has stopped. Save the exporter's log, then restart it.",
+                description="The last poll of account acme ended 2h 15m 0s ago, and no poll has "
+                "failed since: the account's values are that old. The poll loop hangs, or the "
+                "timer that writes the textfile has stopped. Save the exporter's log, then "
+                "restart it.",
                 outlives_restart=False,  # it is the cure
             )
         },
@@ -408,9 +406,10 @@ ALERTS = [
         fires={
             "a limited token": Firing(
                 change={"borgbase_collector_success{collector=tokens}": 0},
-                description="Account acme is up, but its collector tokens fails: alerts made of "
-                "that part stay as they were. See the reason in the exporter's log. If the token "
-                "may not read this, start the exporter with --no-collector.tokens.",
+                description="Account acme can be polled, but the collector tokens fails: alerts "
+                "that need its data can neither fire nor resolve. Read the reason in the "
+                "exporter's log. If it is auth, use a read-only token, or start the exporter "
+                "with --no-collector.tokens.",
             )
         },
         silent={
@@ -425,7 +424,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseListIncomplete",
-        summary="A list from the BorgBase API stays incomplete.",
+        summary="A list from the BorgBase API has been incomplete for hours.",
         dashboard="borgbase-exporter",
         labels=ACCOUNT_LABELS,
         fires={
@@ -471,9 +470,9 @@ ALERTS = [
                 severities=severities,
                 labels={"field": field},
                 keeps=4 * HOUR,
-                description=f"{field} is gone from the API (account acme). The metrics made of it "
-                "are absent, and alerts on them cannot begin. Upgrade the exporter; if there is no "
-                "newer version, report it.",
+                description=f"{field} is gone from the API (account acme). Metrics made from it "
+                "are absent, and alerts that need them cannot fire. Upgrade the exporter; if "
+                "there is no newer version, report the field.",
             )
             for field, severities in (
                 ("RepoType.quota", ("warning", "info")),
@@ -491,7 +490,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseTokenExpiring",
-        summary="A BorgBase API token expires.",
+        summary="A BorgBase API token expires soon or has expired.",
         dashboard="borgbase-exporter",
         labels=ACCOUNT_LABELS,
         fires={
@@ -548,8 +547,8 @@ ALERTS = [
                 severities=("info",),
                 labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
                 description="The exporter polls account acme with the API token terraform, whose "
-                "permission is full_access. Whoever gets hold of it can do as much. Replace it by "
-                "a read-only token, then delete it.",
+                "permission is full_access. Whoever gets hold of it can do as much. Replace it "
+                "with a read-only token, then delete the old one.",
             ),
         },
         silent={

@@ -95,9 +95,9 @@ def staircase(start: float, step: float, prune: float = 0) -> Callable[[int], fl
 
 def overdue(age: str, repo: str = "mail server") -> str:
     return (
-        f"Nothing was written to repo {repo} (account acme) for {age}; its limit is 1d 0h 0m 0s. A "
-        "restore would miss what changed since then. Run the backup of the machine that writes to "
-        "it, and read its output."
+        f"Nothing was written to repo {repo} (account acme) for {age}; its inactivity limit is 1d "
+        "0h 0m 0s. A restore would miss what changed since then. Run the backup on the machine "
+        "that writes to the repo, and read its output."
     )
 
 
@@ -110,9 +110,8 @@ def never(age: str) -> str:
 
 def missing(data: str) -> str:
     return (
-        f"The API no longer reports the {data} of repo mail server (account acme): alerts made "
-        f"of it "
-        "stay as they were, and new ones cannot begin. See by hand that its backups still arrive, "
+        f"The API does not report the {data} of repo mail server (account acme): alerts that need "
+        "this value can neither fire nor resolve. Check by hand that its backups still arrive, "
         "then ask BorgBase's support."
     )
 
@@ -120,17 +119,15 @@ def missing(data: str) -> str:
 def quota(used: str) -> str:
     return (
         f"Repo mail server (account acme) uses {used} of its quota. At 100% BorgBase refuses "
-        f"writes, "
-        "and its backups fail. Prune and compact it, or raise the quota."
+        "writes, and backups to the repo fail. Prune and compact it, or raise the quota."
     )
 
 
 def filling(left: str) -> str:
     return (
-        f"Repo mail server (account acme) reaches its quota in {left} if it goes on growing as "
-        f"in the "
-        "last week. Nothing fails yet. See that pruning runs and what grows, or raise the quota in "
-        "time."
+        f"Repo mail server (account acme) reaches its quota in {left} if it keeps growing as in "
+        "the last week. Nothing fails yet. Check that pruning runs, find out what grows, or "
+        "raise the quota in time."
     )
 
 
@@ -138,16 +135,16 @@ def vanished(repo: str, seen: str) -> str:
     return (
         f"Repo {repo} (a1b2c3d4) was last in the list of account acme at 1970-01-01 {seen} +0000 "
         "UTC. All its backups are gone unless BorgBase can restore them. If nobody deleted it on "
-        "purpose, ask BorgBase's support at once, and treat the account as broken into: delete its "
-        "tokens and end its sessions."
+        "purpose, ask BorgBase's support at once, and treat the account as compromised: delete "
+        "its tokens and end its sessions."
     )
 
 
 def shrunk(size: str, repo: str = "mail server") -> str:
     return (
-        f"Repo {repo} (account acme) is down to {size}, less than half of what it held. If that "
-        f"was "
-        "no prune, archives were lost: stop the repo's pruning, then look at its newest archives."
+        f"Repo {repo} (account acme) is down to {size}, less than half of what it held in the "
+        "last eight days. Unless somebody pruned it, archives were lost: stop its pruning, then "
+        "look at its newest archives."
     )
 
 
@@ -173,7 +170,7 @@ def tampered(size: str, repo: str = "mail server") -> str:
 ALERTS = [
     Alert(
         name="BorgBaseRepoBackupOverdue",
-        summary="A BorgBase repo has had no backup for longer than it may.",
+        summary="A BorgBase repo's backup is overdue.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
@@ -252,7 +249,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseRepoDataMissing",
-        summary="BorgBase does not report what the alerts on a repo need.",
+        summary="BorgBase does not report the last write or the usage of a repo.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
@@ -331,7 +328,7 @@ ALERTS = [
     ),
     Alert(
         name="BorgBaseRepoQuotaFillingUp",
-        summary="A BorgBase repo will have used up its quota within a month.",
+        summary="A BorgBase repo will use up its quota within a month.",
         dashboard="borgbase-repository",
         labels=REPO_LABELS,
         fires={
@@ -596,9 +593,10 @@ ALERTS = [
                 step=4 * HOUR,
                 outlives_restart=False,  # shorter than the steps of this case
                 cure={USAGE: before * GB, QUOTA: None},
-                description=f"Repo mail server (account acme) holds {more} more than ever in the "
-                "eight days before. Encrypted files do not deduplicate: unless somebody added that "
-                "much data, look for ransomware on the machine before old archives are pruned.",
+                description=f"Repo mail server (account acme) is {more} larger than at any time "
+                "in the eight days before. Encrypted files do not deduplicate: unless somebody "
+                "added that much data, look for ransomware on the machine before old archives "
+                "are pruned.",
             )
             for before, after, more in ((60, 75, "15GB"), (1000, 1250, "250GB"))
         },
@@ -637,10 +635,10 @@ ALERTS = [
             "switched off": Firing(
                 change={APPEND_ONLY: until(12 * MINUTE, 1, 0)},
                 since=12 * MINUTE,
-                description="Repo mail server (account acme) was append-only within the last eight "
-                "days and is not now: whoever holds a key of it can delete its backups. Turn "
-                "append-only on again. If nobody turned it off on purpose, treat the account as "
-                "broken into: delete its tokens and end its sessions.",
+                description="Repo mail server (account acme) was append-only within the last "
+                "eight days and is not now: whoever holds a key to it can delete its backups. "
+                "Turn append-only on again. If nobody turned it off on purpose, treat the "
+                "account as compromised: delete its tokens and end its sessions.",
                 cure={APPEND_ONLY: 1},
             ),
         },
@@ -671,9 +669,10 @@ ALERTS = [
             "one more": Firing(
                 change={KEYS: until(12 * MINUTE, 1, 2)},
                 since=12 * MINUTE,
-                description="Repo mail server (account acme) has 2 SSH keys with full access, more "
-                "than before. Whoever holds one can delete its backups. If nobody added it on "
-                "purpose, take the key off the repo at once and treat the account as broken into.",
+                description="Repo mail server (account acme) has 2 SSH keys with full access, "
+                "more than before. Whoever holds one can delete its backups. If nobody added it "
+                "on purpose, take the key off the repo at once and treat the account as "
+                "compromised.",
             )
         },
         silent={
