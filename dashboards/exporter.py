@@ -1,4 +1,4 @@
-"""BorgBase / Exporter: whether what the other dashboards show can be believed."""
+"""BorgBase / Exporter: whether you can rely on the other dashboards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _trust() -> list[m.Json]:
     return [
         scrapes_failing(),
         m.stat(
-            "Exporters", "Exporters that Prometheus reads now.",
+            "Exporters", "Exporters that Prometheus scrapes now.",
             f"count({q.newest('borgbase_exporter_build_info', 'job, instance', q.JOB)})",
             "none", m.FACT,
         ),
@@ -35,8 +35,8 @@ def _polls() -> list[m.Json]:
     return [
         m.stat(
             "Failed queries",
-            "In the shown time; each poll asks one query for each part of the API. Replicas count"
-            " each by itself.",
+            "Queries that failed in the shown time. A poll sends one query per part of the API. The"
+            " queries of all replicas are added up.",
             f"sum(increase(borgbase_poll_failures_total{{{q.ACCOUNT}}}[$__range]))",
             "none", m.ANY_IS_NEWS, decimals=0,
         ),
@@ -50,11 +50,11 @@ def _polls() -> list[m.Json]:
         ),
         m.stat(
             "Fields skipped",
-            "Values of the last polls that were unreadable, in entries that are shown without"
-            " them.", f"sum({fields})", "none", m.ANY_IS_WARNING,
+            "Unreadable values of the last polls. Their entries are shown without them.",
+            f"sum({fields})", "none", m.ANY_IS_WARNING,
         ),
         m.stat(
-            "Fields missing", "Fields that the exporter asks for and the API no longer has.",
+            "Fields missing", "Fields that the exporter asks for, but the API no longer has.",
             f"sum({gaps}) or 0 * count({up})", "none", m.ANY_IS_NEWS,
         ),
         m.stat(
@@ -82,12 +82,12 @@ def _states() -> list[m.Json]:
         ),
         m.timeline(
             "Accounts over time",
-            "Whether the last poll of the repo list succeeded: the thirty accounts for which that"
-            " was so the least.", [m.Query(f"{up} and on (account) {least}", "{{account}}")],
+            "Whether the last poll of the repo list succeeded. Shows the thirty accounts that were"
+            " down the most.", [m.Query(f"{up} and on (account) {least}", "{{account}}")],
             (8, 7), "No exporter was seen in the shown time.", m.names(UP),
         ),
         m.timeline(
-            "Collectors that failed", "Parts of the API that could not be read at some time shown.",
+            "Collectors that failed", "Parts of the API that failed at times.",
             [
                 m.Query(
                     f"{works} and on (account, collector) topk(30, {failed})",
@@ -108,13 +108,13 @@ def _times() -> list[m.Json]:
     return [
         m.lines(
             "Age of the data in hours",
-            "Time since the last good poll: the ten accounts for which it is longest at the end.",
+            "Time since the last successful poll: the ten accounts with the oldest at the end.",
             [m.Query(f"(time() - {q.polled()}) / 3600 and on (account) {oldest}", "{{account}}")],
             (12, 8), "none", "No good poll is known in the shown time.", custom=m.LINEAR,
         ),
         m.lines(
             "Poll duration",
-            "How long polls take: the ten accounts for which it is longest at the end.",
+            "How long polls take: the ten accounts with the slowest polls at the end.",
             [m.Query(f"{duration} and on (account) {slowest}", "{{account}}")],
             (12, 8), "s", "No poll is known in the shown time.",
         ),
@@ -136,7 +136,7 @@ def _counters() -> list[m.Json]:
             defaults={"decimals": 1}, more=hourly,
         ),
         m.lines(
-            "Failed queries per hour, by reason", "The reasons are explained in docs/metrics.md.",
+            "Failed queries per hour, by reason", "For the reasons, see docs/troubleshooting.md.",
             [
                 m.Query(
                     f"3600 * sum by (reason) (rate({failures}[$__rate_interval])) > 0",
@@ -158,7 +158,7 @@ def _tokens() -> m.Json:
     ends = f"({expires} or ({own} unless on (account) {expires}))"
     return m.table(
         "API tokens",
-        "The accounts' tokens, or, where they cannot be listed, the exporter's own.",
+        "The accounts' tokens or, if the exporter cannot list them, its own.",
         f"{ends} or on (account, token_id) {token_used}", ("account", "token_id"),
         [
             m.column("Account", "account", width=120),
@@ -184,7 +184,7 @@ def _keys() -> m.Json:
     added = q.newest("borgbase_ssh_key_added_timestamp_seconds", key)
     key_used = q.newest("borgbase_ssh_key_last_used_timestamp_seconds", key)
     return m.table(
-        "SSH keys", "Keys of the accounts; one that nobody uses is best deleted.",
+        "SSH keys", "Keys of the accounts. Delete keys that nobody uses.",
         f"{added} or {key_used}", ("account", "key_id"),
         [
             m.column("Account", "account", width=120),
@@ -205,7 +205,7 @@ def _gaps() -> list[m.Json]:
     return [
         m.table(
             "Missing fields",
-            "Fields that the API no longer has: the metrics made of them are absent.",
+            "Fields that the API no longer has: the metrics made from them are absent.",
             q.newest("borgbase_schema_field_missing", "account, field"),
             ("account", "field"),
             [m.column("Account", "account", width=130), m.column("Field", "field")],
@@ -216,7 +216,7 @@ def _gaps() -> list[m.Json]:
         ),
         m.table(
             "Skipped entries and fields",
-            "What the last poll could not read, where there was anything.",
+            "The number of entries and values that the last poll could not read.",
             f"{skipped} + ({fields} or 0 * {skipped}) > 0",
             ("account", "collector"),
             [

@@ -1,4 +1,4 @@
-"""BorgBase / Overview: what needs a hand, then the trends."""
+"""BorgBase / Overview: what needs attention, then the trends."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def source() -> m.Json:
     up = q.newest("borgbase_up", "account")
     return m.stat(
         "Data from",
-        "SIMULATED: at least one of the accounts is that of --demo, and its data is invented.",
+        "SIMULATED: at least one of the accounts comes from --demo; its data is invented.",
         f"max({_SIMULATED} or 0 * {up})", "none", m.FACT, words=SIMULATED,
     )  # fmt: skip
 
@@ -61,7 +61,7 @@ def down() -> m.Json:
     """Count the accounts that cannot be polled."""
     return m.stat(
         "Accounts down",
-        "Accounts whose last poll of the repo list failed. What is shown of them is old, or gone.",
+        "Accounts whose last poll of the repo list failed. Their values are old or absent.",
         f"sum({q.newest('borgbase_up', 'account')} == bool 0)", "none", m.ANY_IS_BAD,
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def scrapes_failing() -> m.Json:
     """Count the exporters that do not answer."""
     return m.stat(
         "Scrapes failing",
-        "Exporters of the shown time that Prometheus still has as a target and cannot read.",
+        "Exporters that are targets of Prometheus and cannot be scraped now.",
         f"sum({q.scrapes()} == bool 0)", "none", m.ANY_IS_BAD,
     )  # fmt: skip
 
@@ -79,8 +79,8 @@ def data_age() -> m.Json:
     """Say how old the numbers are."""
     return m.stat(
         "Data age",
-        "Time since the last good poll; of several accounts, the longest. All numbers are as of"
-        " then.", f"max(time() - {q.polled()})", "s", DATA_AGE, decimals=1,
+        "Time since the last successful poll; of several accounts, the longest. The values are as"
+        " old as that.", f"max(time() - {q.polled()})", "s", DATA_AGE, decimals=1,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _counts() -> list[m.Json]:
         ),
         m.stat(
             "Accrued overage",
-            "What usage beyond the plan has cost in this billing period. It endangers nothing.",
+            "What usage beyond the plan has cost in this billing period. No backup is in danger.",
             f"sum({q.of_account('accrued_overage_usd')})",
             "currencyUSD", m.steps(0.01, colours=(m.GREEN, m.YELLOW)), decimals=2,
         ),
@@ -163,8 +163,8 @@ def _alerts() -> m.Json:
         rows = f'label_replace({rows}, "{label}", "{value}", "{where[0]}", "{where[1]}")'
     return m.table(
         "Firing alerts, worst first",
-        "BorgBase alerts that fire now. An alert leads to its runbook, what it is about to the"
-        " page of the repo or the exporter.", rows, ("alertname", "account", "repo_id"),
+        "BorgBase alerts that fire now. *Alert* links to the runbook, *About* to the page of the"
+        " repo or of the exporter.", rows, ("alertname", "account", "repo_id"),
         [
             m.column("Severity", m.ROW_VALUE, words=SEVERITIES, width=90),
             m.column("Alert", "alertname", links=m.link("Runbook", RUNBOOKS), custom__minWidth=220),
@@ -210,10 +210,11 @@ def _repos() -> m.Json:
     limit = q.of_repo("inactivity_limit_seconds")
     return m.table(
         "Repos, worst first",
-        "Pressure is the worse of used / quota and time without a write / inactivity limit: 100 %"
-        " is full or due. Days left: until the quota is used up, by the growth of the last week;"
-        " none is shown without a quota, without growth, or in the first week. A repo's name"
-        " leads to its page.", f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})",
+        "Pressure is the higher of usage / quota and time since the last write / inactivity"
+        " limit: at 100 %, the repo is full or overdue. Days left is a forecast of when the quota"
+        " is used up, from the growth of the last week; it is empty without a quota, without"
+        " growth, or in the first week. A repo's name links to its page.",
+        f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})",
         ("account", "repo_id"),
         [
             m.column("Repo", "repo", links=m.link("Repo", REPO_PAGE), custom__minWidth=150),
@@ -249,7 +250,7 @@ def _accounts() -> m.Json:
     size: m.Json = {"width": 85, "unit": "decbytes"}
     return m.table(
         "Accounts",
-        "What each account uses, and what its plan includes and allows. Billed is the usage of"
+        "What each account uses, and what its plan includes and allows. Billed is the usage in"
         " the last bill.", every, ("account",),
         [
             m.column("Account", "account", custom__minWidth=110),
@@ -326,7 +327,7 @@ def _details() -> list[m.Json]:
     return [
         m.table(
             "Growth per day, top 10",
-            "Bytes a day over the last week; there is none in the exporter's first week.",
+            "Bytes per day over the last week; absent in the exporter's first week.",
             f"topk(10, {q.named(q.growth())} > 0)", ("account", "repo_id"),
             [
                 m.column("Repo", "repo", links=m.link("Repo", REPO_PAGE), custom__minWidth=110),
@@ -341,8 +342,8 @@ def _details() -> list[m.Json]:
         ),
         m.timeline(
             "Freshness",
-            "Whether each repo was written to within its inactivity limit: the twenty that came"
-            " closest to it, or passed it by the most, in the shown time.",
+            "Whether repos were written to within their inactivity limit. Shows the twenty that, in"
+            " the shown time, came closest to the limit or exceeded it most.",
             [m.Query(f"{state} and on ({q.BY_ID}) {worst}", "{{repo}} ({{account}})")],
             (15, 10), "No repo has an inactivity limit, or none is known in the shown time.",
             FRESHNESS,
@@ -355,7 +356,7 @@ def overview() -> m.Json:
     return m.dashboard(
         "borgbase-overview",
         "BorgBase / Overview",
-        "All BorgBase accounts and repos: what needs a hand, and where things are going.",
+        "All BorgBase accounts and repos: what needs attention, and the trends.",
         [JOBS, ACCOUNTS],
         [
             _trust(),

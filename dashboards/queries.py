@@ -90,8 +90,8 @@ def lateness(where: str = ACCOUNT, by: str = BY_REPO, *, or_created: bool = Fals
 def growth(where: str = ACCOUNT) -> str:
     """Bytes per day over a week, by account and repo_id.
 
-    The average of a day less that of the same weekday before: it sees through the staircase of
-    backups and prunes. Without a sample from a week ago there is none.
+    The average of a day minus that of the same weekday a week ago, so that daily backups and
+    weekly prunes cancel out. Without a sample from a week ago there is none.
     """
     day = f"avg by ({BY_ID}) (avg_over_time(borgbase_repo_usage_bytes{{{where}}}[1d]"
     return f"({day})) - {day} offset 7d))) / 7"

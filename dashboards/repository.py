@@ -28,7 +28,7 @@ def _days_until_full(no_quota: str) -> m.Json:
     left = _or_why(q.days_left(q.REPO, ONE), (no_quota, 1), (no_history, 2), ("", 3))
     return m.stat(
         "Days until full",
-        "Until the quota is used up, if the repo grows on as it did in the last week.",
+        "Until the quota is used up, if the repo keeps growing as in the last week.",
         left, "none", DAYS_LEFT, decimals=0, size=TILE,
         words={
             -1: ("no quota set", m.GREY),
@@ -63,7 +63,7 @@ def _now() -> list[m.Json]:
         _days_until_full(quota),
         m.stat(
             "Growth per day",
-            "Bytes a day over the last week: the average of a day less that of a week before.",
+            "Bytes per day over the last week: a day's average minus that of a week ago, by 7.",
             q.growth(q.REPO), "decbytes", m.FACT, missing="no week of history", size=TILE,
         ),
         m.stat(
@@ -77,8 +77,8 @@ def _now() -> list[m.Json]:
         ),
         m.stat(
             "Account",
-            "Whether the last poll of the account's repo list succeeded. While it is down, what is"
-            " shown is old, or gone.", q.newest("borgbase_up", "account"),
+            "Whether the last poll of the account's repo list succeeded. While the account is down,"
+            " values are old or absent.", q.newest("borgbase_up", "account"),
             "none", m.FACT, size=TILE, words=UP,
         ),
         source() | SMALL,
@@ -92,7 +92,7 @@ def _facts() -> m.Json:
     facts = "repo, repo_id, version, encryption, access_mode, repo_region, server"
     created, limit = _of("created_timestamp_seconds"), _of("inactivity_limit_seconds")
     return m.table(
-        "Facts", "What BorgBase reports of the repo.",
+        "Facts", "What BorgBase reports about the repo.",
         f"max by (account, {facts}) ({q.info(q.REPO)})", ("account", "repo_id"),
         [
             m.column("Name", "repo", custom__minWidth=160),
@@ -129,14 +129,14 @@ def _changes() -> list[m.Json]:
     return [
         m.lines(
             "Daily change",
-            "What each day added, or a prune or compaction took back; the last bar is today's.",
+            "The change of usage per day; prune and compaction lower it. The last bar is today's.",
             [m.Query(change, "change")], (12, 9), "decbytes", "No day of history yet.",
             custom=m.BARS | {"barAlignment": 1}, defaults={"min": None},
             overrides=[m.override("change", color=m.fixed(m.BLUE))], more={"interval": "1d"},
         ),
         m.lines(
             "Days since the last write",
-            "Falls to nothing with each write; above the limit BorgBase alerts its owner.",
+            "Drops to 0 with each write. Above the limit, BorgBase alerts the account's owner.",
             [
                 m.Query(f"{q.age(q.REPO, ONE)} / {q.DAY}", "age"),
                 m.Query(f"{_of('inactivity_limit_seconds')} / {q.DAY}", "limit"),
@@ -157,8 +157,8 @@ def _settings() -> list[m.Json]:
     return [
         m.timeline(
             "Flags",
-            "How the repo was set up in the shown time. Append-only that ends unannounced is a"
-            " sign of an intruder.",
+            "The repo's settings over time. If append-only was turned off and nobody did it on"
+            " purpose, suspect an intruder.",
             [m.Query(_of(metric), flag) for flag, metric in flags.items()],
             (17, 6),
             "No flag is known in the shown time.",
