@@ -105,8 +105,8 @@ def incomplete(collector: str) -> str:
 
 def expiring(token: str, when: str) -> str:
     return (
-        f"{token} of account acme {when}. What uses it stops working when it expires. If nobody "
-        "uses it, delete it. Otherwise create a new one and put it in its place. If the exporter "
+        f"{token} of account acme {when}. BorgBase refuses an expired token. If nobody uses this "
+        "one, delete it. Otherwise create a new one and put it in its place. If the exporter "
         "uses it and runs as a systemd service, restart the exporter."
     )
 
