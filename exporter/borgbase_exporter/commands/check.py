@@ -62,9 +62,6 @@ def run(settings: Check) -> int:
     return oneshot.run(work, complain, UNSEEN, settings.report)
 
 
-# ---- Polling
-
-
 def _looked(settings: Check) -> Report:
     """Poll all accounts; write the file of --report."""
     assert settings.tokens  # noqa: S101  # missing with --from only
@@ -159,9 +156,6 @@ def _write_shapes(path: Path, report: Report, shapes: Mapping[str, Any]) -> None
         file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
 
 
-# ---- Asking a running exporter
-
-
 def _fetched(settings: Check) -> Report:
     """Return the report of the exporter at --from; raise CommandError where there is none."""
     given = urlsplit(settings.source or "")
@@ -188,9 +182,6 @@ def _fetched(settings: Check) -> Report:
         raise CommandError(f"{url}: {str(reason).rpartition(': ')[2]}") from None
     except ValueError as error:
         raise CommandError(f"{url}: {error}") from None
-
-
-# ---- Printing
 
 
 def _printed(report: Report, form: str) -> int:

@@ -21,8 +21,6 @@ from borgbase_exporter.text import encodable
 
 UNREADABLE = "the token is missing or unreadable, see the exporter's log"
 State = Literal["waiting", "failing", "problems", "well"]
-
-
 _FACTS = attrgetter(*(field.name for field in fields(model.Repo)))
 
 

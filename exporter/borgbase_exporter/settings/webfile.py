@@ -33,7 +33,6 @@ VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 GO_UNITS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "h": 3600.0, "m": 60.0, "s": 1.0}
 GO_TERM = rf"(\d+\.?\d*|\.\d+)({'|'.join(GO_UNITS)})"
 
-
 Rule = tuple[str, str]  # the pattern of a value, and what such a value is called
 Rules = Mapping[str, "Rule | Rules"]
 ANY = ""  # the name of the rule for all other names
