@@ -20,7 +20,7 @@ import msgspec
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.transport import Reply, Transport
-from borgbase_exporter.errors import HTTPStatusError
+from borgbase_exporter.errors import PollError, Reason
 from borgbase_exporter.metrics.exposition import OPENMETRICS, Renderer
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.poller import Poller
@@ -176,7 +176,7 @@ class _Wire(Transport):
     def post(self, query: str, token: str, *, seconds: float) -> Reply:
         self.take_time()
         if within(self.account.now(), self.history.failing):
-            raise HTTPStatusError("answered with HTTP 503")
+            raise PollError(Reason.HTTP_STATUS, "answered with HTTP 503")
         record = self.account.token_for(token)
         answers = root(self.account.moment(), record.permission if record else None)
         # One row for each day of two years, of which the newest is read: nearly all of the work.

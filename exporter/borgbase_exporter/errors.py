@@ -1,8 +1,29 @@
-"""What can go wrong between the exporter and BorgBase, as one tree."""
+"""What can go wrong between the exporter and BorgBase."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from enum import StrEnum, auto
+from typing import Self
+
+
+class Reason(StrEnum):
+    """Why a query has no usable answer: the label `reason` of borgbase_poll_failures_total."""
+
+    CONNECT = auto()  # no such host, refused, reset, cut short
+    TLS = auto()  # the certificate or the handshake
+    TIMEOUT = auto()  # the poll's time was used up
+    HTTP_STATUS = auto()  # an error status without a GraphQL answer
+    REDIRECT = auto()  # the API points elsewhere; redirects are not followed
+    TOO_LARGE = auto()  # more bytes than --api.max-response
+    NOT_JSON = auto()  # a truncated document, HTML, or other bytes
+    GRAPHQL = auto()  # the API answered with errors or with nothing
+    AUTH = auto()  # the token is refused, or may not do this
+    TOKEN = auto()  # the token is missing or cannot be read
+    INTERNAL = auto()  # a defect of the exporter
+    SCHEMA = auto()  # the API answered with errors about fields that it does not have (any more)
+
+
+REASONS = tuple(reason.value for reason in Reason)
 
 
 class PollError(Exception):
@@ -11,17 +32,9 @@ class PollError(Exception):
     `retry_after` is how long the API asked clients to stay away, in seconds.
     """
 
-    kinds: ClassVar[dict[str, type[PollError]]] = {}  # the errors by reason
-    reason: ClassVar[str]  # the label of that name on borgbase_poll_failures_total
-
-    def __init_subclass__(cls, *, reason: str | None = None) -> None:
-        if reason:
-            cls.reason = reason
-            cls.kinds[reason] = cls
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, reason: Reason, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.reason, self.retry_after = reason.value, retry_after
 
     def without_frames(self) -> Self:
         """Return the error without its traceback and causes: their frames may hold an answer."""
@@ -29,52 +42,15 @@ class PollError(Exception):
         return self.with_traceback(None)
 
 
-class ConnectError(PollError, reason="connect"):
-    """No such host, refused, reset, cut short."""
-
-
-class TLSError(PollError, reason="tls"):
-    """The certificate or the handshake."""
-
-
-class DeadlineError(PollError, reason="timeout"):
-    """The poll's time was used up."""
-
-
-class HTTPStatusError(PollError, reason="http_status"):
-    """An error status without a GraphQL answer."""
-
-
-class RedirectError(PollError, reason="redirect"):
-    """The API points elsewhere; redirects are not followed."""
-
-
-class TooLargeError(PollError, reason="too_large"):
-    """More bytes than --api.max-response."""
-
-
-class NotJSONError(PollError, reason="not_json"):
-    """A truncated document, HTML, or other bytes."""
-
-
-class GraphQLError(PollError, reason="graphql"):
-    """The API answered with errors or with nothing."""
-
-
-class AuthError(PollError, reason="auth"):
-    """The token is refused, or may not do this."""
-
-
-class TokenError(PollError, reason="token"):
+class TokenError(PollError):
     """The token is missing or cannot be read."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.TOKEN, message)
 
-class InternalError(PollError, reason="internal"):
+
+class InternalError(PollError):
     """A defect of the exporter."""
 
-
-class UnknownFieldError(GraphQLError, reason="schema"):
-    """The API answered with errors about fields it does not have (any more)."""
-
-
-REASONS = tuple(PollError.kinds)  # every value of the label `reason`
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.INTERNAL, message)

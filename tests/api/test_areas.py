@@ -16,7 +16,7 @@ import pytest
 
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Answer
-from borgbase_exporter.errors import AuthError, GraphQLError
+from borgbase_exporter.errors import PollError, Reason
 from borgbase_exporter.model import (
     Account,
     APIToken,
@@ -232,7 +232,7 @@ def test_no_repos_count_only_where_the_api_reports_who_asks() -> None:
     nobody = Answer({"repoList": msgspec.Raw(b"[]")})
 
     assert decode("repos", nobody).part == RepoList((), complete=True)
-    with pytest.raises(GraphQLError, match="does not report who asks"):
+    with pytest.raises(PollError, match="does not report who asks"):
         decode("repos", replace(nobody, missing=frozenset({"Query.isAuthenticated"})))
 
 
@@ -247,19 +247,20 @@ def test_a_guess_is_not_remembered_but_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("area", "data", "kind"),
+    ("area", "data", "reason"),
     [
-        *(("repos", {"repoList": value}, GraphQLError) for value in (b"{}", b"1", b"[" * 9999)),
-        *(("repos", data, AuthError) for data in ({}, {"repoList": None})),
-        ("account", {"me": None, "accruedOverage": 1}, AuthError),
-        ("tokens", {"me": {}}, GraphQLError),
+        *(("repos", {"repoList": value}, Reason.GRAPHQL) for value in (b"{}", b"1", b"[" * 9999)),
+        *(("repos", data, Reason.AUTH) for data in ({}, {"repoList": None})),
+        ("account", {"me": None, "accruedOverage": 1}, Reason.AUTH),
+        ("tokens", {"me": {}}, Reason.GRAPHQL),
     ],
 )
-def test_without_a_list_an_error_is_raised(area: str, data: Any, kind: type[Exception]) -> None:
-    with pytest.raises(kind):
+def test_without_a_list_an_error_is_raised(area: str, data: Any, reason: Reason) -> None:
+    with pytest.raises(PollError) as denied:
         collect(area, "no permission", denied=True, **data)
-    with pytest.raises(GraphQLError):
+    with pytest.raises(PollError) as other:
         collect(area, **data)
+    assert (denied.value.reason, other.value.reason) == (reason, Reason.GRAPHQL)
 
 
 def account(**data: Any) -> Account:
@@ -402,14 +403,14 @@ from borgbase_exporter.api import history
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Answer
 from borgbase_exporter.api.reading import Skipped, reader
-from borgbase_exporter.errors import GraphQLError
+from borgbase_exporter.errors import PollError
 
 known = reader.cache_info().misses
 lists = Answer(dict.fromkeys(["repoList", "sshList", "overageList", "u0"], Raw(b"[]")))
 account = Answer({"me": Raw(b"{}")})
 for area in AREAS:
     for answer in (lists, account):
-        with suppress(GraphQLError):
+        with suppress(PollError):
             area.decode(answer, Skipped())
 history.usage_days(lists, 0)
 history.billed_days(lists)

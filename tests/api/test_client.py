@@ -15,7 +15,7 @@ from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import MAX_DRIFT_ROUNDS, Answer, Client
 from borgbase_exporter.api.query import Query
 from borgbase_exporter.api.reading import Skipped
-from borgbase_exporter.errors import AuthError, GraphQLError, PollError, UnknownFieldError
+from borgbase_exporter.errors import PollError, Reason
 from tests.canary import CANARY, betrays
 from tests.lab.bench import PLENTY, Endpoint
 
@@ -152,8 +152,9 @@ def test_a_refusal_for_no_known_reason_leaves_the_querys_floor(refusal: Reply) -
 def test_below_the_floor_there_is_nothing_to_show(query: Query, message: str, rounds: int) -> None:
     wire = Wire(lambda _: (400, says(message)))
 
-    with pytest.raises(UnknownFieldError) as failure:
+    with pytest.raises(PollError) as failure:
         wire.run(query)
+    assert failure.value.reason == Reason.SCHEMA
     assert str(failure.value) == f"the API refuses the query {query.name}: {message}"
     assert wire.queries == [query.text(), FLOOR][:rounds]
 
@@ -166,7 +167,7 @@ def test_an_api_that_never_has_enough_is_given_up() -> None:
         return (400, says(f"Cannot query field '{name}' on type '{owner}'."))
 
     wire = Wire(complain)
-    with pytest.raises(UnknownFieldError, match="refuses every form"):
+    with pytest.raises(PollError, match="refuses every form"):
         wire.run(REPOS)
     assert len(wire.queries) == MAX_DRIFT_ROUNDS
 
@@ -186,26 +187,28 @@ DENIAL = "You do not have permission to perform this action"
     ],
 )
 def test_a_token_that_is_not_accepted(body: Body, status: int) -> None:
-    with pytest.raises(AuthError):
+    with pytest.raises(PollError) as failure:
         run(body, status)
+    assert failure.value.reason == Reason.AUTH
 
 
 @pytest.mark.parametrize(
-    ("errors", "kind"),
+    ("errors", "reason"),
     [
-        (says(DENIAL), AuthError),
-        (coded("FORBIDDEN"), AuthError),
-        (says("boom"), GraphQLError),
-        (coded("INTERNAL_SERVER_ERROR"), GraphQLError),
+        (says(DENIAL), Reason.AUTH),
+        (coded("FORBIDDEN"), Reason.AUTH),
+        (says("boom"), Reason.GRAPHQL),
+        (coded("INTERNAL_SERVER_ERROR"), Reason.GRAPHQL),
     ],
 )
-def test_errors_beside_the_data_are_kept(errors: dict[str, Any], kind: type[PollError]) -> None:
+def test_errors_beside_the_data_are_kept(errors: dict[str, Any], reason: Reason) -> None:
     answer = run({"data": {"isAuthenticated": True, "repoList": [], "x": None}} | errors)
 
     assert root(answer) == []
     for lost in ("x", "y"):
-        with pytest.raises(kind) as failure:
+        with pytest.raises(PollError) as failure:
             root(answer, lost)
+        assert failure.value.reason == reason
         assert f'"{lost}": {answer.error}' in str(failure.value)
 
 

@@ -7,7 +7,7 @@ import pytest
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.history import BILLED, billed_days, usage, usage_days
 from borgbase_exporter.api.query import Query
-from borgbase_exporter.errors import GraphQLError
+from borgbase_exporter.errors import PollError
 from tests.clock import START, Clock
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
@@ -60,7 +60,7 @@ def test_an_id_is_nothing_but_a_string(hostile: str) -> None:
         answer = run(api.url, usage([hostile, known]), account.token)
 
     assert usage_days(answer, 1)
-    with pytest.raises(GraphQLError, match="Repo matching query does not exist"):
+    with pytest.raises(PollError, match="Repo matching query does not exist"):
         usage_days(answer, 0)
 
 

@@ -9,13 +9,7 @@ from typing import Any
 
 import pytest
 
-from borgbase_exporter.errors import (
-    AuthError,
-    ConnectError,
-    HTTPStatusError,
-    PollError,
-    TokenError,
-)
+from borgbase_exporter.errors import PollError, Reason, TokenError
 from borgbase_exporter.model import (
     AccountStatus,
     APIToken,
@@ -37,7 +31,7 @@ from tests.facts import SSH_KEYS as KEY_LIST
 INTERVAL = 900.0
 MAX_AGE = 6 * 3600.0
 Outcome = CollectorStatus | PollError | Exception
-DOWN = ConnectError("no answer")
+DOWN = PollError(Reason.CONNECT, "no answer")
 
 
 def good(part: Part, **changes: Any) -> CollectorStatus:
@@ -142,7 +136,7 @@ def test_a_good_poll_reads_everything(rig: Rig) -> None:
 
 
 def test_collectors_fail_apart(rig: Rig) -> None:
-    delay = rig.poll(ssh_keys=AuthError("not allowed"))
+    delay = rig.poll(ssh_keys=PollError(Reason.AUTH, "not allowed"))
     assert rig.status.up
     assert not rig.status.collectors["ssh_keys"].success
     assert rig.failures() == {}
@@ -187,7 +181,7 @@ def test_failures_back_off_to_the_interval_and_a_success_ends_that(rig: Rig) -> 
 def test_retry_after_is_honoured_within_bounds(
     rig: Rig, collector: str, asked: float | None, delay: float
 ) -> None:
-    rig.answers[collector] = HTTPStatusError("HTTP 503", retry_after=asked)
+    rig.answers[collector] = PollError(Reason.HTTP_STATUS, "HTTP 503", retry_after=asked)
     assert rig.poll() == delay
 
 

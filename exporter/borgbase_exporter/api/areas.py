@@ -17,7 +17,7 @@ from borgbase_exporter import model
 from borgbase_exporter.api.client import Answer, Client
 from borgbase_exporter.api.query import Node, Query, Root
 from borgbase_exporter.api.reading import NULL, Skipped, reader
-from borgbase_exporter.errors import GraphQLError
+from borgbase_exporter.errors import PollError, Reason
 
 MEGABYTE, GIGABYTE, DAY = 10**6, 10**9, 86_400
 UNITS: Mapping[str, int] = {
@@ -62,7 +62,7 @@ class Area:
         return model.CollectorStatus(
             self.decode(answer, skipped),
             success=not answer.error or NULL not in answer.data.values(),
-            failure=model.Failure(GraphQLError.reason, answer.error) if answer.error else None,
+            failure=model.Failure(Reason.GRAPHQL.value, answer.error) if answer.error else None,
             skipped=skipped.entries,
             fields_skipped=skipped.fields,
             gaps=self.query.gaps(answer.missing),
@@ -107,7 +107,8 @@ def _repos(answer: Answer, skipped: Skipped) -> model.RepoList:
     nodes = answer.read(_Repos, skipped).repo_list
     if not nodes and not skipped.entries and "Query.isAuthenticated" in answer.missing:
         # An invalid token also returns an empty list, and nothing here distinguishes the two.
-        raise GraphQLError("the list of repos is empty, and the API does not report who asks")
+        text = "the list of repos is empty, and the API does not report who asks"
+        raise PollError(Reason.GRAPHQL, text)
     repos = _distinct(map(_repo, nodes), skipped)
     unknown = any(node.usage is UNSET for node in nodes)
     return model.RepoList(repos, complete=not (skipped.entries or unknown or answer.error))

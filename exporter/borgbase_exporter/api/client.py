@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from borgbase_exporter import errors
 from borgbase_exporter.api.query import AUTHENTICATED, Query, Root, fields_of
 from borgbase_exporter.api.reading import NULL, UNREADABLE, Skipped, reader
 from borgbase_exporter.api.transport import Reply, Transport, secrets
+from borgbase_exporter.errors import PollError, Reason
 from borgbase_exporter.settings import API
 from borgbase_exporter.text import MAX_READ, redacted
 
@@ -56,29 +56,30 @@ class Answer:
     guessed: bool = False
 
     def read(self, kind: type[R], skipped: Skipped) -> R:
-        """Read the root fields; raise AuthError or GraphQLError without a required one."""
+        """Read the root fields; raise PollError without a required one."""
         values: dict[str, Any] = {}
         for field in fields_of(kind):
             try:
                 values[field.name] = self.root(field.encode_name, field.type, skipped)
-            except errors.PollError:
+            except PollError:
                 if field.required:
                     raise
                 skipped.fields += self.data.get(field.encode_name, NULL) != NULL
         return kind(**values)
 
     def root(self, name: str, annotation: Any, skipped: Skipped) -> Any:
-        """Read one root field; raise AuthError or GraphQLError if it is unusable."""
+        """Read one root field; raise PollError if it is unusable."""
         raw = self.data.get(name, NULL)
         if raw == NULL and self.denied:
-            raise errors.AuthError(f'the token may not ask for "{name}": {self.error}')
+            raise PollError(Reason.AUTH, f'the token may not ask for "{name}": {self.error}')
         if raw == NULL:
             why = self.error or "null without an error"
-            raise errors.GraphQLError(f'the API gives no "{name}": {why}')
+            raise PollError(Reason.GRAPHQL, f'the API gives no "{name}": {why}')
         try:
             return reader(annotation)(raw, skipped)
         except UNREADABLE as error:
-            raise errors.GraphQLError(f'the "{name}" of the API is not readable: {error}') from None
+            text = f'the "{name}" of the API is not readable: {error}'
+            raise PollError(Reason.GRAPHQL, text) from None
 
 
 class _Envelope(msgspec.Struct):
@@ -89,11 +90,11 @@ class _Envelope(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
-class _RefusedError(errors.UnknownFieldError):
+class _RefusedError(PollError):
     """A query that does not fit the API's schema."""
 
     def __init__(self, error: str, messages: Sequence[str]) -> None:
-        super().__init__(error)
+        super().__init__(Reason.SCHEMA, error)
         self.messages = messages
 
 
@@ -122,11 +123,11 @@ class Client:
                     guessed, learned = True, query.names - query.floor
                 if not learned or learned & query.floor:
                     text = f"the API refuses the query {query.name}: {error}"
-                    raise errors.UnknownFieldError(text, retry_after=error.retry_after) from None
+                    raise PollError(Reason.SCHEMA, text, retry_after=error.retry_after) from None
                 missing |= learned
             else:
                 return replace(answer, missing=missing, guessed=guessed)
-        raise errors.UnknownFieldError(f"the API refuses every form of the query {query.name}")
+        raise PollError(Reason.SCHEMA, f"the API refuses every form of the query {query.name}")
 
     def _ask(self, query: Query, token: str, missing: frozenset[str], ends: float) -> Answer:
         begun, size, outcome = time.monotonic(), 0, "ok"
@@ -135,7 +136,7 @@ class Client:
             reply = self._transport.post(query.text(missing), token, seconds=ends - begun)
             size = len(reply.body)
             return _judged(reply, missing, secrets(self._endpoint, token))
-        except errors.PollError as error:
+        except PollError as error:
             outcome = error.reason
             error.retry_after = reply.retry_after if reply else None
             raise
@@ -155,11 +156,11 @@ def _judged(reply: Reply, missing: Collection[str], hidden: Sequence[str]) -> An
     asked = f"{Root.graphql}.{AUTHENTICATED}" not in missing
     if asked and data.get(AUTHENTICATED) != _TRUE:
         why = error or "it gives no reason"
-        raise errors.AuthError(f"the API does not accept the token: {why}")
+        raise PollError(Reason.AUTH, f"the API does not accept the token: {why}")
     return Answer(data, error, denied)
 
 
-def _failure(status: int, messages: Sequence[str], error: str, broken: str) -> errors.PollError:
+def _failure(status: int, messages: Sequence[str], error: str, broken: str) -> PollError:
     """Return the error for an answer without data; `broken` says why it is not JSON."""
     shown = f": {error}" if error else f" (HTTP {status})"
     if any(map(_UNKNOWN_FIELD.search, messages)):
@@ -167,15 +168,15 @@ def _failure(status: int, messages: Sequence[str], error: str, broken: str) -> e
     # HTTP 403 without JSON is the page of a firewall.
     refused = status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and not broken)
     if refused or any(map(_AUTH.search, messages)):
-        return errors.AuthError(f"the API refuses the token{shown}")
+        return PollError(Reason.AUTH, f"the API refuses the token{shown}")
     invalid = status == HTTPStatus.BAD_REQUEST or any(map(_INVALID_QUERY.search, messages))
     if messages and invalid:
         return _RefusedError(error, messages)
     if status >= HTTPStatus.BAD_REQUEST and not messages:
-        return errors.HTTPStatusError(f"the API answered with HTTP {status}")
+        return PollError(Reason.HTTP_STATUS, f"the API answered with HTTP {status}")
     if broken:
-        return errors.NotJSONError(f"the answer {broken}")
-    return errors.GraphQLError(f"the API answers without data{shown}")
+        return PollError(Reason.NOT_JSON, f"the answer {broken}")
+    return PollError(Reason.GRAPHQL, f"the API answers without data{shown}")
 
 
 def _decoded(body: bytes) -> tuple[Mapping[str, msgspec.Raw] | None, list[str], str]:

@@ -21,7 +21,8 @@ import requests
 import urllib3
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 
-from borgbase_exporter import __version__, errors
+from borgbase_exporter import __version__
+from borgbase_exporter.errors import InternalError, PollError, Reason
 from borgbase_exporter.settings import API
 from borgbase_exporter.text import redacted
 
@@ -75,17 +76,17 @@ class Transport:
         """
         ends = time.monotonic() + seconds
         if seconds <= 0:
-            raise errors.DeadlineError("the poll's time was used up before this query")
+            raise PollError(Reason.TIMEOUT, "the poll's time was used up before this query")
         if self._leftover:
             self._leftover.join(min(seconds, CUT_SECONDS))
             if self._leftover.is_alive():
-                raise errors.DeadlineError("an earlier query to the API has still not ended")
+                raise PollError(Reason.TIMEOUT, "an earlier query to the API has still not ended")
         exchange, outcome = _Exchange(self._endpoint, token, ends), Future[Reply]()
         thread = threading.Thread(None, exchange.run, "exchange", (query, outcome), daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            raise errors.InternalError(f"no thread for a query: {error}") from None
+            raise InternalError(f"no thread for a query: {error}") from None
         self._leftover = thread
         try:
             return outcome.result(max(0.0, ends - time.monotonic()))
@@ -119,14 +120,14 @@ class _Exchange(HTTPAdapter):
             with contextlib.closing(self):
                 reply = self._exchange(query)
             outcome.set_result(reply)
-        except errors.PollError as error:
+        except PollError as error:
             outcome.set_exception(error.without_frames())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             outcome.set_exception(self.failure(error))
         except Exception:
             log.exception("a defect, please report it")
             text = "a defect of the exporter; its log has the details"
-            outcome.set_exception(errors.InternalError(text))
+            outcome.set_exception(InternalError(text))
 
     def _exchange(self, query: str) -> Reply:
         headers = {
@@ -143,7 +144,7 @@ class _Exchange(HTTPAdapter):
             status = response.status_code
             if status // 100 == 3:  # noqa: PLR2004  # the class of redirects
                 what = f"a redirect (HTTP {status}), which is not followed"
-                raise errors.RedirectError(f"{self._where} answered with {what}")
+                raise PollError(Reason.REDIRECT, f"{self._where} answered with {what}")
             return Reply(status, self._read(response), _retry_after(response))
 
     def _read(self, response: requests.Response) -> bytes:
@@ -151,7 +152,7 @@ class _Exchange(HTTPAdapter):
         if encoding not in READABLE_ENCODINGS:
             # Not requested; nested gzip layers could also keep a processor busy for ever.
             what = "compressed its answer in a way we did not ask for"
-            raise errors.NotJSONError(f"{self._where} {what}")
+            raise PollError(Reason.NOT_JSON, f"{self._where} {what}")
         limit, parts, body = self._endpoint.max_response, 0, io.BytesIO()
         # Not `read`: it treats a chunk of size -1 as endless.
         while chunk := response.raw.read1(CHUNK, decode_content=True):
@@ -159,10 +160,10 @@ class _Exchange(HTTPAdapter):
             parts += chunk.count(b",") + chunk.count(b"\\")
             if max(body.tell(), parts * BYTES_A_PART) > limit:
                 most = f"{limit} bytes (--api.max-response)"
-                raise errors.TooLargeError(f"the answer takes more memory than {most}")
+                raise PollError(Reason.TOO_LARGE, f"the answer takes more memory than {most}")
         return body.getvalue()  # its own buffer, not a copy
 
-    def failure(self, error: Exception) -> errors.PollError:
+    def failure(self, error: Exception) -> PollError:
         """Return the PollError for an exception of the libraries."""
         chain = _causes(error)
         for cause in chain:
@@ -177,13 +178,13 @@ class _Exchange(HTTPAdapter):
 
         # Not urllib3's TimeoutError: refused connections and unknown hosts are subclasses.
         if has(TimeoutError, requests.Timeout, urllib3.exceptions.ReadTimeoutError):
-            return errors.DeadlineError(f"no complete answer from {self._where} in time")
+            return PollError(Reason.TIMEOUT, f"no complete answer from {self._where} in time")
         if has(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-            return errors.TLSError(f"no trusted connection to {self._where}: {words}")
+            return PollError(Reason.TLS, f"no trusted connection to {self._where}: {words}")
         if has(urllib3.exceptions.DecodeError):
             what = f"the answer of {self._where} is not validly compressed"
-            return errors.NotJSONError(f"{what}: {words}")
-        return errors.ConnectError(f"no answer from {self._where}: {words}")
+            return PollError(Reason.NOT_JSON, f"{what}: {words}")
+        return PollError(Reason.CONNECT, f"no answer from {self._where}: {words}")
 
     def _left(self) -> float:
         return max(SHORTEST, self._ends - time.monotonic())
@@ -239,7 +240,7 @@ def _tls_context(ca_file: str, _mtime: int) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         text = f"the CA file {ca_file} cannot be read: {_words(error)}"
-        raise errors.TLSError(text) from None
+        raise PollError(Reason.TLS, text) from None
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -26,7 +26,7 @@ from borgbase_exporter.api.history import BILLED, Days, billed_days, usage, usag
 from borgbase_exporter.api.query import Query
 from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.oneshot import CommandError
-from borgbase_exporter.errors import AuthError, GraphQLError, PollError, RedirectError, TLSError
+from borgbase_exporter.errors import PollError, Reason
 from borgbase_exporter.findings.problems import ADVICE, RETRY
 from borgbase_exporter.metrics.samples import UNITS, Grid, Total, Writer, calibrate, held
 from borgbase_exporter.model import Repo, RepoList
@@ -37,7 +37,7 @@ BATCH = 50  # repos in a query; two years of theirs are about 2 MB
 PAUSE = 1.0  # seconds between two queries
 LONGEST_PAUSE = 60.0
 TRIES = 5  # failures in a row; each next try waits longer and asks for half as much
-PERMANENT = (AuthError, RedirectError, TLSError)
+PERMANENT = {Reason.AUTH, Reason.REDIRECT, Reason.TLS}
 HEAD = 3 * 3600.0
 """Seconds that Prometheus may hold in memory alone, its head block. When it starts, it drops from
 there whatever is older than the end of its newest block: none may reach into that time."""
@@ -190,7 +190,7 @@ def _fetch(account: Account, wait: Wait, problems: list[str]) -> Iterator[tuple[
             answer = account.ask(usage(batch))
         except PollError as error:
             failures += 1
-            if failures == TRIES or isinstance(error, PERMANENT):
+            if failures == TRIES or error.reason in PERMANENT:
                 raise
             batch_size = max(1, batch_size // 2)
             wait(min(LONGEST_PAUSE, max(PAUSE * 2**failures, error.retry_after or 0)))
@@ -198,7 +198,9 @@ def _fetch(account: Account, wait: Wait, problems: list[str]) -> Iterator[tuple[
         for number, repo_id in enumerate(batch):
             try:
                 yield repo_id, usage_days(answer, number)
-            except GraphQLError as error:
+            except PollError as error:
+                if error.reason == Reason.AUTH:
+                    raise
                 name = account.repos[repo_id].name
                 problems.append(f"account {account.name}: without repo {name}: {error}")
         repo_ids = repo_ids[len(batch) :]
