@@ -23,17 +23,13 @@ from tests.tsdb import lines_to, serve
 if TYPE_CHECKING:
     from pathlib import Path
 
-STEP = 240
-"""Seconds between two evaluations, which are a minute less than a sample stays visible."""
-SAMPLED = 600
-"""Seconds between two samples of what the rules keep for eight days."""
-POINTS = 10_000
-"""Prometheus answers with up to 11,000 points of a series."""
+STEP = 240  # seconds between two evaluations: a minute less than a sample stays visible
+SAMPLED = 600  # seconds between two samples of what the rules keep for eight days
+POINTS = 10_000  # Prometheus answers with up to 11,000 points of a series
 PATIENCE = 600.0
 
 Labels = Mapping[str, str]
-Series = tuple[dict[str, str], list[tuple[float, str]]]
-"""Labels, and points as time and value."""
+Series = tuple[dict[str, str], list[tuple[float, str]]]  # labels, and points as time and value
 
 
 @dataclass(frozen=True)

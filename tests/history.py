@@ -34,8 +34,7 @@ from tests.tsdb import lines_to
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-Span = tuple[float, float]
-"""From one moment until just before another."""
+Span = tuple[float, float]  # from one moment until just before another
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from contextlib import closing
 
 from tests.release import version
 
-PATIENCE = 60.0
-"""Seconds after which waiting ends: far longer than needed on a busy machine."""
+PATIENCE = 60.0  # seconds after which waiting ends: far longer than needed on a busy machine
 
 
 def smoke(command: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ from tests.clock import Clock
 from tests.graphql import SimulatedAccount
 from tests.history import DAY, HOUR, History
 
-BEGIN = 1_700_006_400.0
-"""A midnight (UTC)."""
+BEGIN = 1_700_006_400.0  # a midnight (UTC)
 MINUTE = 60.0
 
 

@@ -403,9 +403,6 @@ def test_a_bad_proxy_learns_no_token_and_its_password_is_not_shown(
     assert not betrays("".join(heads))
 
 
-# ---- What is left behind
-
-
 def exchanges() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "exchange"]
 

@@ -31,8 +31,7 @@ from borgbase_exporter.model import (
 )
 from tests.lab.account import REPO
 
-MOMENT = 1_706_933_106.0
-"""2024-02-03 04:05:06 UTC"""
+MOMENT = 1_706_933_106.0  # 2024-02-03 04:05:06 UTC
 BARE = {"id": "b", "name": "bare"}
 NAMES = ['it\'s "quoted" \\ back', "two\nlines\r\n\ttabbed", "\U0001f4be π 名前", "x" * 300, ""]
 NAMES += ["<script>alert(1)</script> &amp;", "\x00\x1b[31m\u202e"]

@@ -14,8 +14,7 @@ from tests.lab.account import http
 from tests.lab.wire import Wire
 
 DAY = 86_400
-TODAY = 20_000
-"""The day that it is for the API: 4 October 2024."""
+TODAY = 20_000  # the day that it is for the API: 4 October 2024
 NOON = (TODAY + 0.5) * DAY
 MB = 1_000_000
 
@@ -30,14 +29,11 @@ class Canned:
     """A script for a `Lab`."""
 
     usage: Usage
-    unit: float = MB
-    """What the daily values count, in bytes."""
-    billed: Sequence[float] | None = (1.5,)
-    """GB for each day up to today."""
+    unit: float = MB  # what the daily values count, in bytes
+    billed: Sequence[float] | None = (1.5,)  # GB for each day up to today
     fault: Callable[[Wire, Sequence[str]], bool] = lambda _wire, _repo_ids: False
     """Answers a query for some repos in place of the script, if it returns true."""
-    asked: list[list[str]] = field(default_factory=list)
-    """The repos of each such query."""
+    asked: list[list[str]] = field(default_factory=list)  # the repos of each such query
     today: int = TODAY
 
     def __call__(self, wire: Wire) -> None:

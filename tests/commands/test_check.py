@@ -46,9 +46,6 @@ def check(capsys: pytest.CaptureFixture[str]) -> Checked:
     return run
 
 
-# ---- Looking
-
-
 def test_the_demo_as_text(check: Checked) -> None:
     status, out, err = check("--demo")
     assert (status, err) == (1, "")
@@ -245,9 +242,6 @@ def test_an_exporter_that_cannot_be_asked(
     assert (out if said else err).startswith(f"{said or 'borgbase-exporter: '}{URL}: {why}")
     assert (err if said else out) == ""
     assert len(responses.calls) == 1
-
-
-# ---- As a process
 
 
 def test_a_narrow_terminal_without_colours() -> None:

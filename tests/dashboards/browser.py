@@ -22,11 +22,9 @@ from tests.programs import UnavailableError, settings
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "dashboards"
 SOURCES = FOLDER / "render"
-CACHE = ROOT / ".cache" / "render"
-"""Where npm installs its packages (700 MB)."""
+CACHE = ROOT / ".cache" / "render"  # where npm installs its packages (700 MB)
 
-ROW_HEIGHT = 38
-"""Pixels of a row of Grafana's grid, with its margin."""
+ROW_HEIGHT = 38  # pixels of a row of Grafana's grid, with its margin
 ORIGIN = "http://localhost"  # answered by this module, never by the network
 PATIENCE = 120_000
 """Milliseconds after which a page is given up: far longer than it takes on a busy machine."""

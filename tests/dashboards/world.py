@@ -22,26 +22,19 @@ from tests.tsdb import serve
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
 
-END = 1_750_000_000.0 // DAY * DAY + 9 * HOUR
-"""A Monday morning, UTC."""
+END = 1_750_000_000.0 // DAY * DAY + 9 * HOUR  # a Monday morning, UTC
 START = END - 60 * DAY - 300  # so that the newest poll is five minutes old at the end
-RENAMED = "k8s-etcd", "etcd (prod)"
-"""A repo's name until ten days before the end, and since."""
-OUTAGE = END - 5 * DAY, END - 5 * DAY + 8 * HOUR
-"""The API fails."""
-DOWN = END - 9 * DAY, END - 9 * DAY + 2 * HOUR
-"""The exporter does not run."""
-RULES_SINCE = END - 6 * HOUR
-"""When the alert rules were loaded."""
-MAIN, SECOND = "borgbase", "borgbase-second"
-"""Two jobs that see the same accounts."""
+RENAMED = "k8s-etcd", "etcd (prod)"  # a repo's name until ten days before the end, and since
+OUTAGE = END - 5 * DAY, END - 5 * DAY + 8 * HOUR  # the API fails
+DOWN = END - 9 * DAY, END - 9 * DAY + 2 * HOUR  # the exporter does not run
+RULES_SINCE = END - 6 * HOUR  # when the alert rules were loaded
+MAIN, SECOND = "borgbase", "borgbase-second"  # two jobs that see the same accounts
 HOSTILE = ("me+backup@example.com", "Acme (prod)", 'say "hi"', r"a|b\c", "it's", "$5 [x]", "a.b*")
 """Names of accounts and repos."""
 SCRAPE = 600.0
 """Seconds between two scrapes: ten times sparser than usual, as a month of them is written."""
 LOOKBACK = f"--query.lookback-delta={SCRAPE + 60:.0f}s"
-LARGE = 3000
-"""Repos of the scene `large`."""
+LARGE = 3000  # repos of the scene `large`
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,8 @@ from typing import Any
 
 from tests.release import version
 
-PATIENCE = 60.0
-"""Seconds after which waiting for a health check ends."""
-LARGEST = 100_000_000
-"""Bytes of an image with its base, unpacked."""
+PATIENCE = 60.0  # seconds after which waiting for a health check ends
+LARGEST = 100_000_000  # bytes of an image with its base, unpacked
 USER = "65532"
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 

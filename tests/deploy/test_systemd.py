@@ -26,8 +26,7 @@ FOLDER = ROOT / "deploy" / "systemd"
 DAEMON, TEXTFILE = "borgbase-exporter.service", "borgbase-textfile.service"
 SERVICES = (DAEMON, TEXTFILE)
 TIMER = "borgbase-textfile.timer"
-THRESHOLD = 15
-"""Tenths of what `systemd-analyze security` counts as exposure, at most."""
+THRESHOLD = 15  # tenths of what `systemd-analyze security` counts as exposure, at most
 
 
 def analyze(*words: str | Path, folder: Path = FOLDER) -> str:

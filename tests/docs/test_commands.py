@@ -45,8 +45,7 @@ class Machine:
 
     folder: Path
     token: str
-    addresses: dict[str, str]
-    """By what the documentation calls it, where it is."""
+    addresses: dict[str, str]  # by what the documentation calls it, where it is
 
     def run(self, block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a block in a copy of the tree's files, with the token of an account in `token`."""

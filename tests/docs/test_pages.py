@@ -27,8 +27,7 @@ ELSEWHERE = frozenset(_ELSEWHERE.split())
 COMMANDS = ("serve", "check", "textfile", "backfill")
 OTHERS = {"--web.enable-admin-api", "--web.external-url", "--collector.textfile.directory"}
 """Flags of Prometheus and node_exporter that look like ours."""
-NO_SETTINGS = {"BORGBASE_EXPORTER_PORT", "BORGBASE_REPO"}
-"""Variables of Kubernetes and borg."""
+NO_SETTINGS = {"BORGBASE_EXPORTER_PORT", "BORGBASE_REPO"}  # variables of Kubernetes and borg
 
 
 @cache

@@ -39,8 +39,7 @@ class Theatre:
     prometheus: Prometheus
     steady: Stage
     drifting: Stage
-    scraped_with: dict[str, str]
-    """The headers of Prometheus's scrapes."""
+    scraped_with: dict[str, str]  # the headers of Prometheus's scrapes
 
 
 def _steady_cast() -> dict[str, SimulatedAccount]:

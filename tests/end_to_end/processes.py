@@ -22,16 +22,14 @@ from tests.canary import assert_kept_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTER = (sys.executable, "-m", "borgbase_exporter")
-ANYWHERE = "127.0.0.1:0"
-"""Any free port; the process logs which."""
+ANYWHERE = "127.0.0.1:0"  # any free port; the process logs which
 
 RETRY_SECONDS = 0.02
 PATIENCE = 30.0
 """Seconds after which waiting is given up: far longer than things take on a busy machine."""
 
 T = TypeVar("T")
-Series = tuple[str, frozenset[tuple[str, str]]]
-"""A metric's name and its labels."""
+Series = tuple[str, frozenset[tuple[str, str]]]  # a metric's name and its labels
 
 
 def until(condition: Callable[[], T | None], what: str) -> T:

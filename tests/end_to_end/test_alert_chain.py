@@ -26,12 +26,10 @@ from tests.programs import require, root
 DEPLOY = ROOT / "deploy"
 QUOTA, REVOKED, VANISHING, STEADY = "quota", "revoked", "vanishing", "steady"
 REPO = "laptop-anna"
-HASTE = 1200
-"""How much faster than shipped everything waits: half an hour is a second and a half."""
+HASTE = 1200  # how much faster than shipped everything waits: half an hour in 1.5 s
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-Told = tuple[str, str, str, str]
-"""Receiver, status, alert and repo."""
+Told = tuple[str, str, str, str]  # receiver, status, alert and repo
 
 
 def hastened(duration: str) -> str:

@@ -13,8 +13,7 @@ from tests.end_to_end.processes import ROOT, exporter, until
 from tests.graphql import GraphQLApi
 from tests.programs import require
 
-RENEW = "RENEW_GOLDEN"
-"""Set it to have the golden file written instead of compared."""
+RENEW = "RENEW_GOLDEN"  # set it to have the golden file written instead of compared
 
 ABOUT_THIS_RUN = re.compile(
     r"^(?:# \w+ )?(?:process_|python_info|borgbase_exporter_build_info).*\n", re.MULTILINE

@@ -21,8 +21,7 @@ class GraphQLApi(SimulatedApi):
     def __init__(self, accounts: Sequence[SimulatedAccount]) -> None:
         super().__init__(accounts)
         self._edition = Edition()
-        self.requests: list[str] = []
-        """The queries so far, valid or not."""
+        self.requests: list[str] = []  # the queries so far, valid or not
 
     def stop(self) -> None:
         """Stop listening."""

@@ -16,12 +16,9 @@ from borgbase_exporter.model import CollectorStatus, RepoList
 from borgbase_exporter.settings import API
 from tests.canary import CANARY
 
-PLENTY = 30.0
-"""Seconds: a query that is expected to fail or succeed by itself does so long before."""
-SHORT = 0.3
-"""Seconds: a query that is expected to be cut off is cut off then."""
-HARD = 15.0
-"""Seconds after which a query counts as never ending, however busy the machine."""
+PLENTY = 30.0  # seconds: a query that should fail or succeed by itself does so long before
+SHORT = 0.3  # seconds: a query that should be cut off is cut off then
+HARD = 15.0  # seconds after which a query counts as never ending, however busy the machine
 LIMIT = 1 << 20
 
 Outcomes = dict[str, CollectorStatus | PollError]

@@ -212,8 +212,7 @@ class Firing:
     step: int = 3 * MINUTE
     lenient: bool = False
     outlives_restart: bool = True
-    keeps: int = 0
-    """How long it goes on after the cure, in seconds."""
+    keeps: int = 0  # how long it goes on after the cure, in seconds
     cure: Change = field(default_factory=dict)
 
 

@@ -23,8 +23,7 @@ from borgbase_exporter.web.server import Server
 from tests.web.casts import Stage
 from tests.web.conftest import Certificates
 
-PATIENCE = 20.0
-"""Seconds after which an answer that should have come counts as missing."""
+PATIENCE = 20.0  # seconds after which an answer that should have come counts as missing
 BIG = b"x" * 12_000_000
 HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
 

@@ -246,9 +246,6 @@ def test_a_failed_rendering_is_raised_and_tried_again() -> None:
     assert "All is well" in rig.text
 
 
-# ---- The curve of a repo's usage
-
-
 def polled_at(moment: float, **usages: float | None) -> Accounts:
     repos = tuple(repo(name, usage=usage) for name, usage in usages.items())
     part = collector(RepoList(repos, complete=True), moment)

@@ -17,8 +17,7 @@ from tests.web.conftest import Certificates
 from tests.web.serving import PATIENCE, Running, big_stage, dropped, serving, tls, web
 
 REFUSED = (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)
-HELLO = b"\x16\x03\x01\x02\x00"
-"""The beginning of a handshake."""
+HELLO = b"\x16\x03\x01\x02\x00"  # the beginning of a handshake
 
 
 def secured(certificates: Certificates, **fields: object) -> WebConfig:

@@ -17,11 +17,9 @@ from tests.rules import DAY, GB, HOUR, MINUTE
 
 __all__ = ["DAY", "GB", "HOUR", "MINUTE", "Account", "Repo", "World"]
 
-START = 1_700_006_400
-"""A midnight (UTC)."""
+START = 1_700_006_400  # a midnight (UTC)
 MAX_AGE = 6 * HOUR
-Fact = Any
-"""A constant, or a function of the seconds since the start."""
+Fact = Any  # a constant, or a function of the seconds since the start
 
 
 def at(fact: Fact, t: float) -> Any:
@@ -53,8 +51,7 @@ class Repo:
     quota: Fact = 200 * GB
     quota_enabled: Fact = 1
     limit: Fact = 2 * DAY
-    written: Fact = field(default=lambda t: t // DAY * DAY)
-    """When it was last written to."""
+    written: Fact = field(default=lambda t: t // DAY * DAY)  # when it was last written to
     created: Fact = -100 * DAY
     append_only: Fact = 0
     compaction: Fact = 1
@@ -101,36 +98,24 @@ class Account:
     name: str = "acme"
     included: Fact = 250 * GB
     maximum: Fact = None
-    subscription: Fact = 90 * DAY
-    """When it ends."""
+    subscription: Fact = 90 * DAY  # when it ends
     active: Fact = 1
     renews: Fact = 0
     tokens: Mapping[tuple[str, str, str], Fact] = field(default_factory=lambda: TOKENS)
     """When each ends, by id, name and permission; None for one that is not in the list."""
-    own: Fact = 200 * DAY
-    """When the exporter's own token ends."""
+    own: Fact = 200 * DAY  # when the exporter's own token ends
     full_tokens: Fact = 1
-    whole: Fact = True
-    """Whether the list of repos is complete, unreadable entries apart."""
+    whole: Fact = True  # whether the list of repos is complete, unreadable entries apart
     unreadable_tokens: Fact = 0
-    lost: Fact = ()
-    """Fields that the API no longer has, as Type.field."""
-    fails: Fact = None
-    """The reason why the list of repos cannot be read, if it cannot."""
-    forbidden: Fact = ()
-    """Collectors that fail."""
-    hangs: Fact = False
-    """Whether the poll loop of the exporter hangs."""
-    down: Fact = False
-    """Whether the exporter does not run."""
-    removed: Fact = False
-    """Whether the exporter does not have the account any more."""
-    target: str = "a"
-    """The exporter's instance."""
-    job: str = ""
-    """What the job has after the name of the world."""
-    unconfigured: Fact = False
-    """Whether Prometheus does not scrape the exporter at all."""
+    lost: Fact = ()  # fields that the API no longer has, as Type.field
+    fails: Fact = None  # the reason why the list of repos cannot be read, if it cannot
+    forbidden: Fact = ()  # collectors that fail
+    hangs: Fact = False  # whether the poll loop of the exporter hangs
+    down: Fact = False  # whether the exporter does not run
+    removed: Fact = False  # whether the exporter does not have the account any more
+    target: str = "a"  # the exporter's instance
+    job: str = ""  # what the job has after the name of the world
+    unconfigured: Fact = False  # whether Prometheus does not scrape the exporter at all
 
     def snapshot(self, t: float) -> tuple[dict[str, float], bool]:
         """Return what a successful poll gives, and whether the list of repos is complete."""
