@@ -1,7 +1,7 @@
-"""Which alerts fire over weeks of samples, by the shipped rules and a real Prometheus.
+"""The alerts that fire over weeks of samples, by the shipped rules in a real Prometheus.
 
-The rules are evaluated by range queries over a data folder: the recording rules level by level,
-what they record being added to the folder, then the alerts. Only `for` and `keep_firing_for` are
+Range queries over a data folder evaluate the rules: first the recording rules, level by level, with
+the results added to the folder, then the alerts. Only `for` and `keep_firing_for` are
 counted here.
 """
 
@@ -82,7 +82,7 @@ def _evaluated(
 
 
 def _levels() -> Iterator[dict[str, str]]:
-    """Yield the recording rules in an order such that each reads only what is there by then."""
+    """Yield the recording rules, sorted so that each reads only the results of earlier ones."""
     pending = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
     while pending:
         names = re.compile(rf"(?<![\w:])(?:{'|'.join(map(re.escape, pending))})(?![\w:])")
@@ -134,5 +134,5 @@ def _series(url: str, start: float, end: float, expression: str, step: int) -> l
             key = json.dumps(labels, sort_keys=True)
             series.setdefault(key, (labels, []))[1].extend(map(tuple, found["values"]))
         start = stop + step
-    # Two series may differ by a name that a rule's own replaces.
+    # Two series may differ only by the name, which a rule replaces.
     return [(labels, sorted(points)) for labels, points in series.values()]

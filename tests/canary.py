@@ -13,7 +13,7 @@ MASK = "[the planted token]"
 
 
 def betrays(text: str) -> bool:
-    """Return whether the planted token, or a part of it, is in a text."""
+    """Return whether a text contains the planted token, or a part of it."""
     return any(trace in text for trace in TRACES)
 
 

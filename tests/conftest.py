@@ -1,4 +1,4 @@
-"""Hooks of all tests: the watch over the planted token, and what a test needs beyond Python."""
+"""Hooks of all tests: they watch for the planted token, and mark tests that need programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["pytest_collection_modifyitems", "pytest_runtest_makereport"]
 MARKERS = {"tests.programs": "programs", "tests.gotools": "go"}
 """By the module that fetches or builds external programs, the marker of the tests that use it."""
 
-# `nohup` and `&` in a script ignore SIGINT, and the processes under test would inherit that.
+# In scripts, `nohup` and `&` ignore SIGINT, which the processes under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,4 +1,4 @@
-"""A small account, made by hand, that tests of the upper rooms share."""
+"""A small account, made by hand, that tests of findings, metrics, pages and commands share."""
 
 from __future__ import annotations
 

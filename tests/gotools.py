@@ -1,8 +1,8 @@
 """The tools of the tests that are built from the sources of Go modules, kept in `.cache/programs`.
 
-Each has one version, whatever is on PATH, since what a tool accepts and prints differs by version.
-Sources and objects stay where Go keeps them for all projects (GOMODCACHE, GOCACHE). `go install`
-would refuse modules whose go.mod excludes or replaces others.
+Each has a fixed version, whatever is on PATH, since results differ between versions. Sources and
+objects stay in Go's caches for all projects (GOMODCACHE, GOCACHE). `go install` would refuse
+modules whose go.mod excludes or replaces others.
 """
 
 import json
@@ -36,13 +36,13 @@ def require_tool(name: str) -> Path:
 
 
 def require_module(path: str) -> Path:
-    """Return the folder of a Go module, which must not be changed; skip or fail as above."""
+    """Return the folder of a Go module, which is read-only; skip or fail as above."""
     return require(path, module)
 
 
 @once
 def tool(name: str) -> Path:
-    """Return the path of a tool, built if need be."""
+    """Return the path of a tool; build it if necessary."""
     path, command = TOOLS[name]
     folder = CACHE / "go" / f"{name}-{MODULES[path]}"
     with locked(folder.parent):
@@ -55,7 +55,7 @@ def tool(name: str) -> Path:
 def module(path: str) -> Path:
     """Return the folder of a Go module's files, at its version in MODULES."""
     wanted = f"{path}@{MODULES[path]}"
-    _go(Path("/"), "mod", "download", wanted)  # with -json, it would hide errors in that
+    _go(Path("/"), "mod", "download", wanted)  # -json would hide errors in the output
     printed = _go(Path("/"), "mod", "download", "-json", wanted).stdout
     return Path(json.loads(printed)["Dir"])
 
@@ -69,6 +69,6 @@ def _build(source: Path, command: str, done: Path) -> None:
 
 
 def _go(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # No C compiler is needed, and no setting for another project is heeded.
+    # Needs no C compiler, and ignores settings for other projects.
     own = ("CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off")
     return run(folder, "env", *own, "go", *arguments)

@@ -1,9 +1,9 @@
 """Simulated history in a real Prometheus: weeks of scrapes, made in seconds.
 
-What an exporter would have exposed comes from its own Poller, Client and Renderer; only the
-network is left out. What Prometheus adds at a scrape is added: `job`, `instance` and `up`.
-Two things are not as they were in life: a series that ends leaves no staleness marker, so queries
-see it for the five minutes of lookback, and `process_*` are those of the test's own process, now.
+The samples come from the exporter's Poller, Client and Renderer; only the network is left out. The
+samples that Prometheus adds at a scrape are added: `job`, `instance` and `up`.
+Two things differ from a real history: a series that ends leaves no staleness marker, so queries see
+it for the five minutes of lookback, and `process_*` are the test process's current values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Span = tuple[float, float]  # from one moment until just before another
 
 @dataclass(frozen=True)
 class Target:
-    """An exporter by the labels that Prometheus gives it."""
+    """The labels that Prometheus gives to an exporter."""
 
     job: str = "borgbase"
     instance: str = "localhost:10133"
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(kw_only=True)
 class History:
-    """What happens to some accounts, and what Prometheus sees of it. Unix seconds throughout.
+    """What happens to some accounts, and the series that Prometheus scrapes. In Unix seconds.
 
     The accounts, here by name, must live by `clock`. Every `step` seconds Prometheus scrapes, every
     `interval` the exporter polls. Each of the `events` is carried out when its time comes: it may
@@ -83,7 +83,7 @@ class History:
         return data
 
     def _scrapes(self, start: float, end: float) -> Iterator[tuple[float, str]]:
-        """Yield the time of each scrape and what it brings, which is nothing while down."""
+        """Yield the time of each scrape and its samples, which are none while down."""
         events = sorted(self.events)
         exporter: _Exporter | None = None
         for number in range(int((end - start) // self.step) + 1):
@@ -166,7 +166,7 @@ def _labelled(samples: str, labels: str) -> str:
 
 @dataclass
 class _Wire(Transport):
-    """A Transport without a network: the API is asked here and now."""
+    """A Transport without a network: it calls the API directly."""
 
     history: History
     account: SimulatedAccount

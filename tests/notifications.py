@@ -1,8 +1,8 @@
-"""Which messages Alertmanager sends for alarms, by the shipped routes and inhibitions.
+"""The messages that Alertmanager sends for alarms, by the shipped routes and inhibitions.
 
-A model of its dispatcher: a group is looked at `group_wait` after its first alert and every
-`group_interval` from then on; a message is due when an alert is new in it or has ended. That the
-real Alertmanager routes and inhibits in this way is tested in test_inhibition.
+A model of its dispatcher: it checks a group `group_wait` after the first alert and then every
+`group_interval`; a message is due when an alert in the group is new or has ended. test_inhibition
+tests that the real Alertmanager routes and inhibits in this way.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFIG = yaml.safe_load((ROOT / "deploy" / "alertmanager" / "alertmanager.yml").
 
 @dataclass(frozen=True)
 class Message:
-    """A message that tells a receiver of alerts that began or ended; reminders are left out."""
+    """A message to a receiver about alerts that began or ended; reminders are left out."""
 
     time: float
     receiver: str
@@ -88,7 +88,7 @@ def _sent(
 ) -> Iterator[Message]:
     waiting = sorted(members, key=lambda alarm: alarm.begin)
     present: list[Alarm] = []
-    told: dict[int, Alarm] = {}
+    announced: dict[int, Alarm] = {}
     now = 0.0
     while waiting or present:
         if not present:
@@ -98,11 +98,11 @@ def _sent(
         while waiting and waiting[0].begin <= now:
             present.append(waiting.pop(0))
         heard = [alarm for alarm in present if not muted(alarm, alarms, now)]
-        begins = [a for a in heard if now < a.end and _key(a) not in told]
-        ends = [a for a in heard if a.end <= now and _key(a) in told]
-        told |= {_key(alarm): alarm for alarm in begins}
+        begins = [a for a in heard if now < a.end and _key(a) not in announced]
+        ends = [a for a in heard if a.end <= now and _key(a) in announced]
+        announced |= {_key(alarm): alarm for alarm in begins}
         for alarm in ends:
-            del told[_key(alarm)]
+            del announced[_key(alarm)]
         if begins or ends:
             texts = (tuple(alarm.labels for alarm in some) for some in (begins, ends))
             yield Message(now, way["receiver"], members[0].name, *texts)
@@ -115,7 +115,7 @@ def _key(alarm: Alarm) -> int:
 
 
 def tally(sent: Iterable[Message]) -> dict[str, tuple[int, int]]:
-    """Return how many alerts began and ended, by receiver and alert, whatever shared a message."""
+    """Return how many alerts began and ended, by receiver and alert, across all messages."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for message in sent:
         count = counts[f"{message.receiver} {message.alert}"]

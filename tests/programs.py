@@ -1,6 +1,6 @@
 """The external programs of the tests that Debian packages, kept in `.cache/programs`.
 
-A program on PATH is taken as it is. Otherwise its package is downloaded by `apt-get download`, with
+A program on PATH is used as it is. Otherwise its package is downloaded by `apt-get download`, with
 index and cache folders of its own, and unpacked by `dpkg -x`: nothing is installed and no root is
 needed. Of the system, only apt's sources, keys and settings are read.
 
@@ -37,10 +37,10 @@ PROGRAMS = {
     "systemd-analyze": ("systemd", "usr/bin/systemd-analyze"),
 }
 
-# package: others that it is unpacked with, besides the libraries that the machine does not have
+# package: others to unpack with it, besides libraries that the machine lacks
 WHOLE = {"chromium-headless-shell": ("fonts-liberation",)}
 
-# package: which of its dependencies are unpacked with it
+# package: the dependencies to unpack with it
 DEPENDENCIES = {"prometheus": r"(?:libjs|fonts)-\S+"}  # the styles of its pages
 
 # Read by Debian's Prometheus and Alertmanager, and the relative path of the same length.
@@ -66,7 +66,7 @@ class UnavailableError(Exception):
 
 
 def program(name: str) -> Path:
-    """Return the path of a program; its package is fetched if need be."""
+    """Return the path of a program; its package is fetched if necessary."""
     package, binary = PROGRAMS[name]
     for command in (name, Path(binary).name):
         if found := shutil.which(command):
@@ -83,7 +83,7 @@ def root(path: Path) -> Path:
 
 
 def settings(path: Path) -> dict[str, str]:
-    """Return the variables by which an unpacked program finds its libraries and fonts."""
+    """Return the variables that an unpacked program needs to find its libraries and fonts."""
     if (folder := root(path)) == Path("/"):
         return {}
     libraries = {str(file.parent) for file in folder.rglob("*.so*")}
@@ -101,7 +101,7 @@ def require(name: str, find: Callable[[str], Path] = program) -> Path:
 
 
 def once(find: Callable[[str], Path]) -> Callable[[str], Path]:
-    """Remember what is found, or why it is unavailable."""
+    """Cache the result, or the reason why it is unavailable."""
 
     @cache
     def attempt(name: str) -> Path | str:

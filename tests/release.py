@@ -2,8 +2,8 @@
 
     python -m tests.release v1.2.3 [ASSETS]
 
-The notes are the version's section of CHANGELOG.md. The files that users of pip have no other way
-to get are copied to the folder ASSETS. Needs the standard library alone.
+The notes are the version's section of CHANGELOG.md. The files that users of pip can get only from a
+release are copied to the folder ASSETS. Needs the standard library alone.
 """
 
 import re
@@ -67,7 +67,7 @@ def notes(expected: str, changelog: str) -> str:
 
 
 def assets() -> list[Path]:
-    """Return the files that a release has beside its packages."""
+    """Return the files that a release contains besides its packages."""
     return sorted(path for pattern in ASSETS for path in ROOT.glob(pattern))
 
 

@@ -1,4 +1,4 @@
-"""Data walks one way through the code, and so do the imports."""
+"""Data flows one way through the code, and so do the imports."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "exporter" / "borgbase_exporter"
 FILES = {file.relative_to(PACKAGE).with_suffix(""): file for file in PACKAGE.rglob("*.py")}
 
-# Each room (a module, or a folder of them) and the rooms that it may use, which precede it.
+# Each room (a module or folder) and the rooms that it may use, which are listed before it.
 ROOMS = {
     "__init__": "",
     "model": "",
@@ -53,7 +53,7 @@ def test_functions_are_short(module: Path) -> None:
 
 
 def _used(file: Path) -> Iterator[str]:
-    """Yield the rooms that a module imports, also where only for types or late."""
+    """Yield the rooms that a module imports, including imports for types and late ones."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

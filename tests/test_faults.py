@@ -1,6 +1,6 @@
-"""Whatever breaks upstream, each query ends in time with the right reason, and the next one works.
+"""Whatever fails upstream, each query ends in time with the right reason, and the next works.
 
-A table of faults: a server on loopback does each of them to the real areas, client and transport.
+A table of faults: a server on loopback causes each for the real areas, client and transport.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ NAMES = [area.name for area in AREAS]
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong, the reason it is counted by, and how long a query may take."""
+    """Something that goes wrong, the reason that counts it, and how long a query may take."""
 
     name: str
     reason: str
@@ -89,12 +89,12 @@ def fault(name: str, reason: str, script: Script, ca_file: str | None = None, **
 
 
 def content(name: str, reason: str, body: bytes, status: str = "200 OK", *headers: str) -> Fault:
-    """Describe an answer that is of no use."""
+    """Describe an unusable answer."""
     return fault(name, reason, answers(body, status, *headers))
 
 
 def continues(wire: Wire) -> None:
-    """Ask for patience, again and again."""
+    """Send HTTP 100 again and again."""
     if wire.request():
         while True:
             wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -127,7 +127,7 @@ CONNECTION = (
     fault("head drips", "timeout", drips(b"", http(REPOS))),
     fault("body drips", "timeout", drips(http(REPOS)[: -len(REPOS)], REPOS)),
     fault("gzip drips", "timeout", drips(ZIPPED, b"".join(zeros(9)))),
-    # The library takes the cut for the end of an answer that is complete to the last byte.
+    # The library takes the cut for the regular end of the answer.
     fault("no end", "timeout", says(OK + b"\r\n" + REPOS, then=hold)),
 )
 FRAMING = (
@@ -224,7 +224,7 @@ def _nothing_stays_behind() -> Iterator[None]:
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """The API as it should be."""
+    """The API without a fault."""
     with Lab(api(GOOD)) as lab:
         yield lab
 
@@ -298,7 +298,7 @@ def test_odd_but_whole_answers_count(reply: Reply, client: Client, lab: Lab) -> 
 
 
 def test_each_query_has_its_own_connection_and_no_cookies(client: Client, lab: Lab) -> None:
-    """So an answer of another query cannot be taken for its own, whatever a proxy mixes up."""
+    """A query then cannot get the answer of another one, even if a proxy mixes them up."""
     lab.script = api(GOOD, headed("200 OK", "Set-Cookie: a=b; Path=/"))
 
     poll(client)
@@ -308,7 +308,7 @@ def test_each_query_has_its_own_connection_and_no_cookies(client: Client, lab: L
     assert not any("cookie" in request.headers for request in lab.requests)
 
 
-def test_a_failure_holds_when_to_come_back(client: Client, lab: Lab) -> None:
+def test_a_failure_has_the_time_to_retry(client: Client, lab: Lab) -> None:
     lab.script = answers(HTML, "429 Too Many Requests", "Retry-After: 200")
 
     failure = poll(client, areas=AREAS[:1])["repos"]
@@ -334,7 +334,7 @@ def test_the_rounds_of_drift_share_the_querys_time(client: Client, lab: Lab) -> 
 
 @pytest.fixture
 def misleading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Lab]:
-    """An environment in which requests would take a proxy, other authorities, another password."""
+    """An environment from which requests would use a proxy, other CAs, another password."""
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password something\n")
     with Lab(api(GOOD)) as decoy:
@@ -355,11 +355,11 @@ def test_the_environment_changes_nothing(ca_file: str | None, misleading: Lab) -
     with Lab(api(GOOD), certificate=ca_file or "") as lab:
         outcomes = poll(Client(Endpoint(lab.url, ca_file)))
         authorizations = {request.headers["authorization"] for request in lab.requests}
-        if ca_file:  # without it, the environment does not vouch for the certificate
+        if ca_file:  # without it, the CAs of the environment are not trusted
             assert reasons(poll(Client(Endpoint(lab.url)))) == all_fail("tls")
 
     assert usage(outcomes) == 7 * MEGABYTE
-    assert (authorizations == {f"Bearer {CANARY}"}) is True  # the token is not for a report
+    assert (authorizations == {f"Bearer {CANARY}"}) is True  # a report must not show it
     assert misleading.connections == 0
 
 
@@ -417,7 +417,7 @@ def test_while_a_query_has_not_ended_the_next_ones_fail_at_once(lab: Lab) -> Non
         failure = poll(client, SHORT, AREAS[:1])["repos"]
         assert "has still not ended" in str(failure)
         assert exchanges() == [leftover]
-        assert usage(poll(Client(Endpoint(lab.url)))) == 7 * MEGABYTE  # others are not concerned
+        assert usage(poll(Client(Endpoint(lab.url)))) == 7 * MEGABYTE  # others are not affected
     assert lingering(set(threading.enumerate()) - {leftover}) == []
     assert reasons(poll(client, areas=AREAS[:1])) == {"repos": "connect"}
 
@@ -485,7 +485,7 @@ def test_a_huge_answer_costs_little_and_an_error_keeps_none_alive(
     areas = AREAS[:1]
     poll(client, areas=areas)
     gc.collect()
-    gc.disable()  # what only the collector would find counts as kept
+    gc.disable()  # what only garbage collection would free counts as kept
     tracemalloc.start()
     try:
         failures = [poll(client, areas=areas)["repos"] for _ in range(3)]

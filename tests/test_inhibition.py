@@ -1,4 +1,4 @@
-"""What Alertmanager inhibits and where it routes, asked of a real one with our configuration."""
+"""What a real Alertmanager inhibits, and where it routes, with the shipped configuration."""
 
 import socket
 import subprocess
@@ -26,7 +26,7 @@ SEVERITY, EXPORTER, FILLING, TAMPERED, TOKEN, DRIFT = range(
 
 
 class Case(NamedTuple):
-    """Does one alert silence the other? Both get `shared` labels; `rule` is the one on trial."""
+    """Does one alert silence the other? Both get `shared` labels; `rule` is the rule under test."""
 
     rule: int
     source: Labels
@@ -58,7 +58,7 @@ def cases() -> Iterator[tuple[str, Case]]:
             *("PlanAlmostFull critical job=one", "PlanAlmostFull warning job=two"),
         ),
         (SEVERITY, False, {}, "Something critical", "Something warning"),
-        # What vanished ends its other alerts by itself.
+        # A repo that vanished ends its other alerts without inhibition.
         (SEVERITY, False, REPO, "RepoVanished critical", "RepoQuotaAlmostFull warning"),
         (EXPORTER, True, {"job": "borgbase"}, "ExporterAbsent critical", "ExporterAbsent warning"),
         (EXPORTER, False, {}, "ExporterAbsent critical job=one", "ExporterAbsent warning job=two"),
@@ -103,7 +103,7 @@ CASES = dict(cases())
 
 
 def apart(name: str, case: Case) -> tuple[Labels, Labels]:
-    """Return a case's alerts, in a job and account of their own so that cases do not meet."""
+    """Return a case's alerts, in a separate job and account so that cases do not interfere."""
     sides = []
     for side, labels in (("source", case.source), ("target", case.target)):
         own = {
@@ -123,7 +123,7 @@ def eventually(ready: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def inhibited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bool]]:
-    """Hand every case to one Alertmanager; return whether each case's target is inhibited."""
+    """Send every case to one Alertmanager; return whether each case's target is inhibited."""
     program = require("alertmanager")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -176,7 +176,7 @@ def ask(session: requests.Session, url: str, process: subprocess.Popen[bytes]) -
     eventually(up, "the start")
     pairs = [apart(name, case) for name, case in CASES.items()]
     post(*(target for _, target in pairs), *(source for source, _ in pairs))
-    # Alerts are taken in order: where this last one counts, all those before it do.
+    # Alerts are processed in order: once this last one is there, all the others are.
     source, target = apart("last", next(iter(CASES.values())))
     post(target)
     post(source)
@@ -206,7 +206,7 @@ def test_every_rule_pins_the_names_of_both_sides() -> None:
 )
 @pytest.mark.parametrize("name", ["BorgBaseRepoShrunk", "BorgBaseAPIUnreachable"])
 def test_severities_are_routed(severity: str, receiver: str, name: str) -> None:
-    """Route as the real program does, and as the model by which notifications are counted."""
+    """The real program and the model that counts notifications route alike."""
     amtool = require("amtool")
     command = [str(amtool), "config", "routes", "test", f"--config.file={CONFIG}"]
     labels = {"severity": severity, "alertname": name, "job": "borgbase", "account": "acme"}

@@ -51,7 +51,7 @@ def test_a_traceback_stays_on_the_records_line() -> None:
 
 
 @pytest.mark.parametrize("style", ["logfmt", "json"])
-def test_characters_that_steer_a_terminal_never_reach_it_raw(style: str) -> None:
+def test_terminal_control_characters_are_escaped(style: str) -> None:
     steering = "\x7f\x9b\u202e\u2028\x1b\u200b"
     line = Formatter(style).format(record(f"a{steering}b", account=f"c{steering}"))
     assert line.isprintable()

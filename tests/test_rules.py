@@ -1,4 +1,4 @@
-"""The alert rules that ship do what they say; rules, runbooks and docs agree."""
+"""The shipped alert rules do what they say; rules, runbooks and docs agree."""
 
 import json
 import os
@@ -52,14 +52,14 @@ def metric_names() -> set[str]:
     return {BUILD.name, *(metric.name for scope in SCOPES for metric in scope.metrics)}
 
 
-# What the rules do.
+# The rules' behaviour.
 
 
 @pytest.fixture(scope="module")
 def verdicts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Future[str]]]:
-    """Put all the cases that were asked for to promtool, as many at a time as there are cores."""
+    """Run all selected cases by promtool, as many at a time as there are cores."""
     promtool = require("promtool")
     asked = [
         str(item.callspec.params["name"])
@@ -88,7 +88,7 @@ def judge(promtool: Path, name: str, folder: Path) -> str:
 
 
 def place(group: str) -> int:
-    """Return the place of a group: what records comes before what alerts on it."""
+    """Return the place of a group: recording rules come before the alerts that use them."""
     order = ("borgbase-samples", "borgbase-recording", "borgbase-recording-history")
     return order.index(group) if group in order else len(order)
 
@@ -109,7 +109,7 @@ def test_every_alert_has_firing_and_silent_cases_and_a_runbook() -> None:
         assert severities == {s for firing in alert.fires.values() for s in firing.severities}, name
 
 
-# What is shipped.
+# The shipped files.
 
 
 def test_promtool_accepts_the_rules() -> None:
@@ -167,7 +167,7 @@ def test_every_recording_rule_is_used() -> None:
     assert used == RECORDED
 
 
-# What is written about it.
+# The documentation.
 
 
 def sections(page: Path) -> dict[str, str]:

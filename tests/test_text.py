@@ -116,7 +116,7 @@ def test_a_secret_at_the_cut_is_not_shown() -> None:
         assert not any(TOKEN[i : i + MAX_RUN] in shown for i in range(len(TOKEN))), start
 
 
-def test_text_without_what_steers_a_terminal_or_cannot_be_encoded() -> None:
+def test_text_without_control_characters_or_unencodable_ones() -> None:
     assert printable("Zoë 📱") == encodable("Zoë 📱") == "Zoë 📱"
     assert printable("a\x7f\x9b\u202e\u2028\u200bb") == "a" + "\N{REPLACEMENT CHARACTER}" * 5 + "b"
     assert encodable("caf\udce9") == "caf\N{REPLACEMENT CHARACTER}"
@@ -133,7 +133,7 @@ def test_a_span_is_rounded_down(seconds: float, words: str) -> None:
     assert span(seconds) == words
 
 
-def test_a_moment_is_spelled_with_how_far_off_it_is() -> None:
+def test_a_moment_is_shown_with_the_time_until_or_since() -> None:
     assert (ago(5.0, 10.5), ago(20.0, 10.0)) == ("5 s ago", "0 s ago")
     assert when(1.9 * DAY, 0.0) == "1970-01-02 (in 1 d)"
     assert when(0.0, 10.9 * DAY) == "1970-01-01 (10 d ago)"
@@ -147,7 +147,7 @@ def test_a_moment_is_spelled_with_how_far_off_it_is() -> None:
         *((388_500_000_000, "388.5 GB"), (5e18, "5,000.0 PB"), (-1500, "-1.5 kB")),
     ],
 )
-def test_a_size_is_spelled_in_decimal_units(amount: float, words: str) -> None:
+def test_a_size_is_shown_in_decimal_units(amount: float, words: str) -> None:
     assert size(amount) == words
 
 

@@ -1,4 +1,4 @@
-"""`textfile`'s file: what a run remembers of earlier runs, and what it may not replace."""
+"""The file of `textfile`: what it stores for the next run, and which files it never replaces."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def put(file: Path, status: AccountStatus, now: float = NOW) -> None:
 
 
 def again(file: Path, status: AccountStatus, now: float = NOW) -> AccountStatus:
-    """Return what a new process knows of an account after another wrote this."""
+    """Return an account's status in a new process after another one wrote this."""
     put(file, status, now)
     return resumed(FRESH, read(file, API).get(status.name), now)
 

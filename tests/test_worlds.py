@@ -1,4 +1,4 @@
-"""What is sent of healthy and of troubled worlds, through the shipped rules and routes."""
+"""The notifications of healthy and troubled worlds, by the shipped rules and routes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORLDS = HEALTHY | TROUBLE
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Alarm]:
-    """Return all that fires in all the worlds: the short ones played at once, and the long ones."""
+    """Return all alarms of all worlds: the short ones evaluated together, then the long ones."""
     short = {name: world for name, world in WORLDS.items() if world.days <= 4}
     long = {name: world for name, world in WORLDS.items() if world.days > 4}
     folders = [tmp_path_factory.mktemp("worlds") for _ in range(2)]
@@ -44,7 +44,7 @@ def job(name: str) -> str:
 
 
 def sent(everything: list[Alarm], name: str) -> list[Message]:
-    # The last minutes of a world do not count: its data end, and so do its accounts.
+    # The last minutes of a world do not count: its accounts end with its data.
     mine = [alarm for alarm in everything if alarm.labels["job"].startswith(job(name))]
     return messages(mine, START + WORLDS[name].days * DAY - 10 * MINUTE)
 

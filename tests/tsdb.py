@@ -1,4 +1,4 @@
-"""A Prometheus' data folder: written without a scrape, and read by a real Prometheus."""
+"""A Prometheus data folder: written without a scrape, and read by a real Prometheus."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines_to(data: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def serve(data: Path, *flags: str) -> Iterator[Prometheus]:
-    """Run a Prometheus that has nothing to do but to answer from a data folder, however old."""
+    """Run a Prometheus that only answers queries from a data folder, however old."""
     config = data.with_name(f"{data.name}.yml")
     config.write_text("")
     command: list[str | Path] = [
@@ -49,5 +49,5 @@ def serve(data: Path, *flags: str) -> Iterator[Prometheus]:
         until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
         prometheus = Prometheus(running.process, running.address, running.log_file)
         yield prometheus
-        # What is written at several times may well overlap.
+        # Data from several writes may overlap.
         assert [line for line in prometheus.complaints if "Overlapping blocks" not in line] == []

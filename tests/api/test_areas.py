@@ -227,7 +227,7 @@ def test_errors_beside_the_data_make_it_incomplete() -> None:
     assert not collect("account", "boom", me={}, overageList=None).success
 
 
-def test_no_repos_count_only_where_the_api_reports_who_asks() -> None:
+def test_an_empty_list_counts_only_if_the_api_confirms_the_token() -> None:
     nobody = Answer({"repoList": msgspec.Raw(b"[]")})
 
     assert decode("repos", nobody).part == RepoList((), complete=True)

@@ -1,4 +1,4 @@
-"""What an answer is taken for: good, refused, drifted, or none at all."""
+"""How answers are classified: good, refused, drifted, or none at all."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def coded(code: str) -> dict[str, Any]:
 
 
 def without(fields: Iterable[str], message: str, status: int = 400) -> Wire:
-    """Return an API that has not got some fields, and says so of all that it is asked for."""
+    """Return an API that lacks some fields, and reports all of them that a query selects."""
 
     def reply(query: str) -> Reply:
         asked = query.replace("{", " ").replace("}", " ").split()
@@ -89,7 +89,7 @@ MESSAGES = {
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
-def test_a_field_that_the_api_has_not_got_is_left_out(message: str, status: int) -> None:
+def test_a_field_that_the_api_lacks_is_left_out(message: str, status: int) -> None:
     wire = without(["quota", "alertDays"], message, status)
 
     answer = wire.run(REPOS)
@@ -109,7 +109,7 @@ def test_a_known_gap_is_not_asked_for_again() -> None:
 @pytest.mark.parametrize(
     ("owner", "fields", "gaps"),
     [
-        # What a type hides comes out round by round.
+        # Errors about nested fields appear round by round.
         ("PlanType", ["maxSize", "includedGb", "maxSizeGb", "maxRepos"], ["maxSizeGb", "maxRepos"]),
         ("Query", ["overageList"], ["overageList"]),
     ],
@@ -159,7 +159,7 @@ def test_below_the_floor_there_is_nothing_to_show(query: Query, message: str, ro
     assert wire.queries == [query.text(), FLOOR][:rounds]
 
 
-def test_an_api_that_never_has_enough_is_given_up() -> None:
+def test_an_api_that_rejects_every_query_is_given_up() -> None:
     names = iter(sorted(REPOS.names - REPOS.floor))
 
     def complain(_query: str) -> Reply:

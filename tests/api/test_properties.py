@@ -89,11 +89,11 @@ def everywhere(body: bytes) -> dict[str, bytes]:
 
 
 def encoded(value: Any) -> bytes:
-    # Python's encoder spells lone surrogates, NaN and numbers of any length.
+    # Python's encoder writes lone surrogates, NaN and numbers of any length.
     return json.dumps(value).encode()
 
 
-# A name may hold anything, but what comes in an error may be our own token.
+# A name may contain anything, but an error message may contain the token.
 ERRORS: st.SearchStrategy[Any] = VALUES | st.lists(st.builds(dict, message=TEXTS | st.just(CANARY)))
 ANSWERS = (
     mutants()
@@ -112,7 +112,7 @@ STATUSES = st.sampled_from([200, 200, 200, 204, 400, 401, 403, 429, 500, 503])
 
 
 def endured(outcomes: Outcomes) -> None:
-    """Assert what holds of the outcomes of any answers."""
+    """Assert what is true of the outcomes of any answers."""
     for outcome in outcomes.values():
         if isinstance(outcome, CollectorStatus):
             assert all(map(math.isfinite, numbers(astuple(outcome))))

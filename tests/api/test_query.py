@@ -1,4 +1,4 @@
-"""What is asked: valid against the schema in every form, only queries, never a secret."""
+"""The queries: valid against the schema in every form, never a mutation, never a secret."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def selected(query: str) -> frozenset[str]:
 
 
 def forms(query: Query) -> Iterator[frozenset[str]]:
-    """Yield what may be missing: nothing, any one or two fields, all but the floor."""
+    """Yield sets of missing fields: none, any one or two, all but the floor."""
     names = sorted(query.names - query.floor - {"Query.isAuthenticated", "Query.me"})
     yield from map(
         frozenset, itertools.chain([()], *(itertools.combinations(names, n) for n in (1, 2)))
@@ -83,7 +83,7 @@ every_query = pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.
 
 
 @every_query
-def test_every_form_is_one_valid_query_of_nothing_missing_or_not_ours(query: Query) -> None:
+def test_every_form_is_one_valid_query_of_known_fields(query: Query) -> None:
     for missing in forms(query):
         parsed = parse(query.text(missing))
         assert validate(SCHEMA, parsed) == [], missing
@@ -106,7 +106,7 @@ def test_the_untouchable_fields_are_spelled_as_in_the_schema() -> None:
 
 
 @every_query
-def test_everything_is_asked_of_an_api_that_has_everything(query: Query) -> None:
+def test_every_field_is_requested_from_a_complete_api(query: Query) -> None:
     older = {f"PlanType.{name}" for name in OLDER.values()}
     assert selected(query.text()) == query.names - older
     assert "Query.isAuthenticated" in selected(query.text())
@@ -131,7 +131,7 @@ def test_a_field_of_two_spellings_is_asked_for_by_the_one_that_works() -> None:
         assert f"PlanType.{new}" not in asked
         assert ACCOUNT.gaps(drifted) == frozenset()
         assert ACCOUNT.gaps(drifted | {f"PlanType.{old}"}) == drifted
-    # The account's own counts are extras.
+    # The counts in the account are optional.
     assert ACCOUNT.gaps({"UserType.diskUsage", "UserType.repoCount"}) == frozenset()
 
 

@@ -1,4 +1,4 @@
-"""One exchange: what is sent, what comes back, and how it ends when it does not."""
+"""One exchange: what is sent, what is received, and how it ends without an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An API with accounts as large as one likes: canned answers, and no GraphQL behind them."""
+"""An API with accounts of any size: canned answers, without a GraphQL server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`backfill`: what it asks, what it writes, and how it ends."""
+"""`backfill`: its queries, its output, and how it ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Samples = dict[tuple[str, ...], dict[float, float]]
 
 
 class Backfill:
-    """The command, run in this process at noon: its output, and how long it waited."""
+    """The command, run in this process as if at noon: its output, and how long it waited."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.output = folder / "history.om"
@@ -168,7 +168,7 @@ def test_a_query_that_fails_is_tried_again_with_fewer_repos(command: Backfill) -
     canned = Canned(many(40), fault=fault)
     assert command(canned, "--since=4h") == 0
 
-    # After a success, one more at a time; the last ones are too few to fail.
+    # After a success, batches grow by one; the last batches are too small to fail.
     assert [len(ids) for ids in canned.asked] == [40, 25, 12, 13, 14, 7, 8]
     assert command.waited == [60, 60, 1, 1, 60, 1]
     assert len(command.samples) == 42
@@ -257,7 +257,7 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
     assert command(canned, "--repo", "r0001", "--repo", "host-r0003") == 0
 
     assert canned.asked == [["r0001", "r0003"]]
-    # Some are not all: there is no telling what the account used.
+    # Some repos are not all: the account's usage is unknown.
     assert command.samples.keys() == {
         (REPO, "default", "host-r0001"),
         (REPO, "default", "host-r0003"),
@@ -278,7 +278,7 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
         ),
     ],
 )
-def test_impossible_wishes_are_reported_and_nothing_is_written(
+def test_impossible_requests_are_reported_and_nothing_is_written(
     command: Backfill, flags: list[str], problem: str
 ) -> None:
     assert command(Canned(many(1), billed=()), *flags) == 1
@@ -300,7 +300,7 @@ def test_an_impossible_output_is_reported_before_any_query(
     assert command.requests == []
 
 
-def test_without_a_token_file_there_is_nothing_to_ask_for(command: Backfill) -> None:
+def test_without_a_token_file_there_is_nothing_to_query(command: Backfill) -> None:
     command.token_file().unlink()
     assert command("https://api.invalid/graphql") == 1
     assert command.problems == "borgbase-exporter: no token files, so there is nothing to ask for\n"

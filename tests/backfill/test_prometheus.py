@@ -1,4 +1,4 @@
-"""Backfilled history in a real Prometheus that goes on scraping the same exporter."""
+"""Backfilled history in a real Prometheus that continues to scrape the same exporter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Installed:
-    """A Prometheus that was started, then given the history, and that scrapes on."""
+    """A Prometheus that imported the history after its start, and continues to scrape."""
 
     account: SimulatedAccount
     prometheus: Prometheus
@@ -93,7 +93,7 @@ def test_the_past_and_the_present_are_the_same_series(installed: Installed, metr
         times = [float(moment) for moment, _ in series["values"]]
         assert all(earlier < later for earlier, later in pairwise(times))
         gaps = [(a, b) for a, b in pairwise(times) if b - a > 300]
-        # The one gap is that of --until; what was scraped before the history came is still there.
+        # The only gap is due to --until; what was scraped before the import is still there.
         ((last, first),) = gaps
         assert last < installed.installed - 3 * 3600 <= last + 300
         assert installed.installed < first < installed.restarted < times[-1]

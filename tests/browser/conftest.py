@@ -1,4 +1,4 @@
-"""A real browser, and an exporter's web server that it looks at."""
+"""A real browser, and an exporter's web server for it to open."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def site() -> Iterator[Callable[..., Site]]:
 
 
 def launched(playwright: Playwright, program: Path, *more: str) -> Browser:
-    """Start a Chromium; its profile is a new folder that goes with it."""
+    """Start a Chromium; its profile is a new folder, deleted at the end."""
     return playwright.chromium.launch(
         executable_path=program, args=[*ARGUMENTS, *more], env={**os.environ, **settings(program)}
     )
 
 
-# No wider: while it lives, asyncio takes this thread for one with a running event loop.
+# Not for the session: while it runs, asyncio finds a running event loop in this thread.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -84,8 +84,8 @@ def tab(browser: Browser) -> Page:
 def visit(browser: Browser, tab: Page, site: object) -> Iterator[Visit]:
     """Return a function that opens a site.
 
-    Complaints of the browser, but for the `expected` one, and requests to elsewhere fail the test.
-    It comes after `site`, and so goes before it: a server that stops waits for its readers.
+    Browser warnings other than the `expected` one, and requests to other hosts fail the test.
+    It needs `site`, so that it closes first: a server that stops waits for its readers.
     """
     complaints: list[str] = []
     asked: list[str] = []

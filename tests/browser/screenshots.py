@@ -54,7 +54,7 @@ def main() -> None:
     chromium = program("chromium")
     site = Site({"demo": polled()}, clock=lambda: MOMENT + LATER)
     with sync_playwright() as playwright:
-        # Their coloured fringes take space.
+        # Coloured fringes would enlarge the files.
         browser = launched(playwright, chromium, "--disable-lcd-text")
         for name, (width, repos, colours) in SHOTS.items():
             page = browser.new_page(

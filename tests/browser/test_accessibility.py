@@ -15,7 +15,7 @@ RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 LOOKS = {"phone, light": (360, "light"), "desktop, dark": (1280, "dark")}
 MORE_LOOKS = {"phone, dark": (360, "dark"), "desktop, light": (1280, "light")}
 SIMULATED = cast(*(replace(one, simulated=True) for one in (narrow("shop"), well("home"))))
-# Together they have all the markup: each severity, few and many accounts, no repos, no accounts.
+# Together they cover the markup: each severity, few and many accounts, no repos, no accounts.
 SHOWN = {name: STATES[name] for name in ("well", "troubled", "unpolled", "nobody")}
 SHOWN["simulated"] = SIMULATED
 

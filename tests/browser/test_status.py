@@ -26,7 +26,7 @@ from tests.web.casts import (
 )
 
 Serve = Callable[..., Site]
-# What comes first after one press on a column's head, and after another one.
+# The first row after one click on a column's header, and after a second one.
 SORTED = {
     "Status": ("quiet", "silent"),
     "Repo": ("fine", "unused"),
@@ -221,7 +221,7 @@ def test_a_page_that_cannot_be_refreshed_says_so(visit: Visit, work: Site) -> No
 
 
 def refreshed(page: Page) -> None:
-    """Have the page refresh itself, as it does when it is looked at again."""
+    """Make the page refresh itself, as it does when it becomes visible again."""
     with page.expect_response("**/"):
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.get_by_role("alert")).to_be_hidden()
@@ -238,7 +238,7 @@ def test_the_refresh_can_be_switched_off(visit: Visit, work: Site) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_nothing_sticks_out_at_any_width(visit: Visit, site: Serve, state: str) -> None:
+def test_nothing_overflows_at_any_width(visit: Visit, site: Serve, state: str) -> None:
     page = visit(site(STATES[state]))
     for width in (320, 360, 640, 768, 960, 1280):
         page.set_viewport_size({"width": width, "height": 4000})  # all rows are in sight
@@ -254,7 +254,7 @@ def test_on_a_phone_it_is_still_a_table_and_cells_have_labels(visit: Visit, work
     )
     shown = [label.split('"')[1].strip() for label in labels if label.startswith('"')]
     assert shown == ["Account", "Stored", "Quota", "Last write", "Format", "Region", "Flags"]
-    # What Chromium itself reports to a screen reader, of rows in sight and out of sight.
+    # What Chromium reports to a screen reader, for visible rows and others.
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     roles = Counter(node["role"]["value"] for node in nodes if not node["ignored"])
     columns = len(COLUMNS)
@@ -326,7 +326,7 @@ def test_two_thousand_repos(visit: Visit, site: Serve) -> None:
     page = visit(site(many(80, 25)))
 
     def found(text: str) -> None:
-        # `expect` describes the page to itself, which takes long when it is that large.
+        # `expect` first takes a snapshot of the page, which is slow for such a large one.
         page.wait_for_function(
             "text => document.getElementById('matches').textContent === text", arg=text
         )

@@ -1,4 +1,4 @@
-"""`check`: what it looks at, what it prints, and its exit status."""
+"""`check`: what it polls, what it prints, and its exit status."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_one_account_in_trouble_decides_the_exit_status(check: Checked, tmp_path
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_account_that_cannot_be_looked_at(check: Checked, form: str) -> None:
+def test_an_account_that_cannot_be_polled(check: Checked, form: str) -> None:
     with SimulatedApi([SimulatedAccount()]) as api:
         given = ("--api.url", api.url, "--format", form)
         status, out, _ = check(*given, BORGBASE_TOKEN="unknown.to.it")
@@ -122,7 +122,7 @@ def test_an_account_that_cannot_be_looked_at(check: Checked, form: str) -> None:
     assert "unknown.to.it" not in out
 
 
-def test_a_create_only_token_and_what_it_may_not_ask(check: Checked) -> None:
+def test_a_create_only_token_and_what_it_may_not_read(check: Checked) -> None:
     account = SimulatedAccount(troubles=())
     with SimulatedApi([account]) as api:
         token = account.add_token("narrow", "CO")
@@ -199,7 +199,7 @@ def test_a_running_exporter_is_asked_instead(check: Checked, path: str) -> None:
         ([failing("connect", "repos")], (3, 3)),
     ],
 )
-def test_exit_statuses_tell_problems_from_not_looking(
+def test_exit_statuses_distinguish_problems_from_failed_polls(
     check: Checked, accounts: list[Any], statuses: tuple[int, int]
 ) -> None:
     responses.get(URL, body=encode(report(accounts, NOW)))
@@ -255,7 +255,7 @@ def test_a_narrow_terminal_without_colours() -> None:
     )
     os.close(theirs)
     said = b""
-    with contextlib.suppress(OSError):  # how Linux reports that the other side is closed
+    with contextlib.suppress(OSError):  # Linux reports the closed terminal so
         while piece := os.read(ours, 65_536):
             said += piece
     os.close(ours)
@@ -281,13 +281,13 @@ def printed(form: str, target: int) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_output_that_nobody_takes_is_no_traceback(form: str) -> None:
+def test_closed_output_causes_no_traceback(form: str) -> None:
     done = printed(form, os.open("/dev/full", os.O_WRONLY))
     no_space = "borgbase-exporter: standard output: No space left on device\n"
     assert (done.returncode, done.stderr) == (3, no_space)
     reading, writing = os.pipe()
     os.close(reading)
-    done = printed(form, writing)  # a reader that has seen enough is no trouble
+    done = printed(form, writing)  # a reader that closes the pipe causes no error
     assert (done.returncode, done.stderr) == (3, "")
 
 

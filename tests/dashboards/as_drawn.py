@@ -1,4 +1,4 @@
-"""What the panels get after Grafana's own variables, transformations, overrides and mappings.
+"""What panels show after Grafana's variables, transformations, overrides and mappings.
 
 Needs npm and its registry: `make test-grafana` runs it, `make test` does not collect it.
 """
@@ -31,7 +31,7 @@ COUNTS = [*RATES, "Never backed up", "Accrued overage", "Usage", "Repos"]
 
 
 class Visit:
-    """Opens dashboards of the world; errors of Grafana or Prometheus fail the test."""
+    """Opens dashboards on the world's data; errors of Grafana or Prometheus fail the test."""
 
     def __init__(self, grafana: Grafana, days: World) -> None:
         self._grafana, self._address = grafana, days.prometheus.address
@@ -223,7 +223,7 @@ def test_a_renamed_repo_keeps_its_history_under_either_name(name: str, visit: Vi
         assert [row["Name"] for row in texts(page, "Facts")] == [RENAMED[1]]
 
 
-def test_a_repos_page_tells_never_written_from_vanished(visit: Visit) -> None:
+def test_a_repos_page_distinguishes_never_written_from_vanished(visit: Visit) -> None:
     with visit(REPOSITORY, **(MAIL | {"repo": "new-server"})) as page:
         shown = tiles(page)
         assert shown["Last write"] == ("never", ORANGE)

@@ -66,7 +66,7 @@ class Opened:
     report: Json
 
     def panel(self, title: str) -> Json:
-        """Return what a panel got and drew."""
+        """Return the data and the text of a panel."""
         (found,) = (panel for panel in self.report["panels"] if panel["title"] == title)
         panel: Json = found
         return panel
@@ -103,7 +103,7 @@ class Grafana:
         """Open a dashboard from `start` to `end` (Unix seconds) with values of its variables."""
         model = json.loads((self.dashboards / f"{uid}.json").read_text("utf-8"))
         rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in model["panels"])
-        # Tables draw their rows only in sight.
+        # Tables draw only visible rows.
         height = rows * ROW_HEIGHT + 80
         page = self.browser.new_page(viewport={"width": width, "height": height})
         page.clock.set_fixed_time(end)

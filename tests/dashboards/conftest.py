@@ -1,4 +1,4 @@
-"""The world that dashboards look at, and a browser in which Grafana's packages draw them."""
+"""The data that dashboards query, and a browser in which Grafana's packages draw them."""
 
 from __future__ import annotations
 

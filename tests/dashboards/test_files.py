@@ -74,13 +74,13 @@ def bare(expr: str) -> str:
 
 
 def columns(panel: Json) -> dict[str, str]:
-    """The columns of a table: what they are called, by what they are made of."""
+    """The columns of a table: their titles by the fields they show."""
     renamed: dict[str, str] = panel["transformations"][-1]["options"]["renameByName"]
     return renamed
 
 
 def fields(panel: Json) -> list[Json]:
-    """The settings of a panel's values, and of each that is set apart."""
+    """The settings of a panel's values, and of each override."""
     defaults: Json = panel["fieldConfig"]["defaults"]
     apart = (
         {item["id"]: item["value"] for item in override["properties"]}
@@ -201,8 +201,8 @@ def test_counters_are_rates_over_an_interval_that_fits(dashboard: Json) -> None:
                 ("rate", "[$__rate_interval]"),
                 ("increase", "[$__range]"),
             }
-            # A poll moves its counters once; the process its own all the time. A target's own
-            # interval would stretch the window fourfold.
+            # Counters of polls move once per poll, those of the process all the time. With the
+            # target's scrape interval, the window would be four times as long.
             assert "interval" not in target
             once_per_poll = function == "rate" and "borgbase_polls" in expr
             assert not once_per_poll or panel["interval"] == "1h", panel["title"]

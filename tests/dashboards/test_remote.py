@@ -1,4 +1,4 @@
-"""The page about remote Prometheus: its configuration is what Prometheus accepts."""
+"""The page about remote Prometheus: Prometheus accepts its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sixty days of simulated accounts in a real Prometheus, and scenes beside them, each a job."""
+"""Sixty days of simulated accounts in a real Prometheus, and scenes, each in its own job."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class World:
 
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
-    """Give the main job with rules, and the scenes."""
+    """Write the main job, with rules, and the scenes."""
     data = folder / "data"
     home, work = _main(data)
     for rules in _rounds():
@@ -76,11 +76,11 @@ def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
             END - 3 * DAY: lambda: _drift(history),
         },
     )
-    # Dashboards show 30 days, and polling is what takes the time here.
+    # Dashboards show 30 days, and polling takes most of the time here.
     lately = END - 31 * DAY - 300
     replace(history, interval=6 * HOUR, events={}).write(data, START, lately - 300)
     history.write(data, lately, END)
-    # A second replica, and a second job, of which nobody may notice anything.
+    # A second replica and a second job, which must not change any panel.
     today = clock.now = END - DAY - 300
     others = [Target(instance="replica:10133"), Target(SECOND, "second:10133")]
     replace(history, targets=others, events={}).write(data, today, END)
@@ -88,7 +88,7 @@ def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
 
 
 def _drift(history: History) -> None:
-    """Take a field from the API, and an entry from one of its answers."""
+    """Remove a field from the API, and make an entry of an answer unreadable."""
     history.schema = Edition(
         Drift(without=frozenset({"PlanType.maxRepos"}), nulls={"Query.sshList": frozenset({3})})
     )
@@ -143,7 +143,7 @@ def _scene(
 
 
 def _rounds() -> Iterator[list[dict[str, Any]]]:
-    """Yield the rules that ship in rounds, each of which needs the ones before.
+    """Yield the shipped rules in rounds; each round needs the results of those before.
 
     An alert becomes a recording of what Prometheus would record of it, but for its `for`.
     """
@@ -157,7 +157,7 @@ def _rounds() -> Iterator[list[dict[str, Any]]]:
     while waiting:
         records = {rule["record"] for rule in waiting}
         ready = [r for r in waiting if not records & set(re.findall(r"\w+:\w+:\w+", r["expr"]))]
-        assert ready, records  # else the rules would need one another
+        assert ready, records  # otherwise the rules form a cycle
         yield ready
         waiting = [rule for rule in waiting if rule not in ready]
     yield [

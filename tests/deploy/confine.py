@@ -1,7 +1,7 @@
 """Run a program under a unit's filters of system calls: `confine.py RULES COMMAND…`.
 
-RULES is JSON: the system calls and address families that are allowed. The filters are made by the
-library that systemd uses, without a running systemd.
+RULES is JSON: the allowed system calls and address families. The filters come from the library that
+systemd uses; systemd itself need not run.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ FAMILIES = 46  # AF_MAX
 
 
 class Condition(ctypes.Structure):
-    """What an argument of a system call must be: `struct scmp_arg_cmp`."""
+    """A condition on an argument of a system call: `struct scmp_arg_cmp`."""
 
     _fields_ = (
         ("argument", ctypes.c_uint),
@@ -35,7 +35,7 @@ def load(default: int, rules: list[tuple[int, str, list[Condition]]]) -> None:
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(default)))
     for action, name, conditions in rules:
         number = library.seccomp_syscall_resolve_name(name.encode())
-        if number >= 0:  # this machine has that system call
+        if number >= 0:  # if this machine has the system call
             many = (Condition * len(conditions))(*conditions)
             check(
                 library.seccomp_rule_add_array(
@@ -46,7 +46,7 @@ def load(default: int, rules: list[tuple[int, str, list[Condition]]]) -> None:
 
 
 def check(result: int) -> None:
-    """Raise the error of a result that is not zero."""
+    """Raise an error for a result that is not zero."""
     if result:
         raise OSError(-result, os.strerror(-result))
 

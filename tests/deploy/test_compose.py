@@ -27,7 +27,7 @@ Service = dict[str, Any]
 
 
 def rendered(folder: Path, **variables: str) -> dict[str, Service]:
-    """Return the services as Compose sees them with these variables in its environment.
+    """Return the services as Compose reads them with these environment variables.
 
     The loader's command reads no environment, but the rules of ${…} are those of the shell.
     """

@@ -1,4 +1,4 @@
-"""What can be tested of the Dockerfile without a container engine.
+"""Tests of the Dockerfile that need no container engine.
 
 With one, tests/deploy/image.py checks the built image.
 """
@@ -23,7 +23,7 @@ DEFAULT_PORT = 10133
 
 
 def _words(instruction: str) -> str:
-    """Return the words of the last such instruction in the Dockerfile, in one line."""
+    """Return the words of the Dockerfile's last instruction of this name, in one line."""
     text = re.sub(r"\\\n *", "", (ROOT / "Dockerfile").read_text("utf-8"))
     found: list[str] = re.findall(rf"^{instruction} (.*)$", text, re.MULTILINE)
     return found[-1]

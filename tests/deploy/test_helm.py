@@ -130,7 +130,7 @@ def container_of(found: list[Manifest]) -> Manifest:
     return container
 
 
-# What Helm and Kubernetes say.
+# Verdicts of Helm and Kubernetes.
 
 
 def test_helm_accepts_the_chart(helm: Helm) -> None:
@@ -187,7 +187,7 @@ def test_the_pod_meets_the_restricted_profile(case: list[Manifest]) -> None:
     }
     assert all("hostPort" not in port for port in container["ports"])
     assert {kind for v in spec.get("volumes", []) for kind in v} <= {"name", "secret", "configMap"}
-    # The variables of the namespace's Services, such as BORGBASE_EXPORTER_PORT, are no settings.
+    # Variables of the namespace's Services, such as BORGBASE_EXPORTER_PORT, are not settings.
     assert spec["enableServiceLinks"] is False
     assert spec["automountServiceAccountToken"] is False
     accounts = [m for m in case if m["kind"] == "ServiceAccount"]
@@ -246,7 +246,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 
 
 def _mount(found: list[Manifest], name: str, folder: Path, etc: Path) -> None:
-    """Write the files of a Secret; one that is not the chart's has all keys in question."""
+    """Write the files of a Secret; one from outside the chart has every key that is referenced."""
     folder.mkdir()
     secrets = {m["metadata"]["name"]: m["data"] for m in found if m["kind"] == "Secret"}
     (volume,) = [v["secret"] for v in pod_of(found)["spec"]["volumes"] if v["name"] == name]
@@ -304,7 +304,7 @@ def test_tls_and_users_reach_the_web_server(start: Start, cases: Cases) -> None:
     assert web["users"].open_probes
 
 
-def test_probes_and_scrapes_speak_as_the_server_does(start: Start, cases: Cases) -> None:
+def test_probes_and_scrapes_use_the_servers_scheme(start: Start, cases: Cases) -> None:
     for name, found in cases.items():
         scheme = "https" if name == "web secret" or start(found).web.config.tls else "http"
         container = container_of(found)
@@ -328,7 +328,7 @@ def test_only_a_change_of_users_makes_new_pods(helm: Helm, cases: Cases) -> None
     assert annotations({"tokens": {"inline": {"home": "other"}}}) is None
 
 
-# How the objects find each other.
+# References between the objects.
 
 
 def test_selectors_and_ports_fit(case: list[Manifest]) -> None:
@@ -361,7 +361,7 @@ def test_selectors_and_ports_fit(case: list[Manifest]) -> None:
 def test_the_job_has_borgbase_in_it_whatever_the_release_is_called(
     helm: Helm, cases: Cases
 ) -> None:
-    """As the rules want it: BorgBaseExporterAbsent looks at `up{job=~".*borgbase.*"}`."""
+    """The rules need it: BorgBaseExporterAbsent selects `up{job=~".*borgbase.*"}`."""
     other = parsed(helm.template(CASES["names"], release="42"))
     for found, job in ((other, "borgbase-exporter"), (cases["everything"], "borgbase")):
         label = one(found, "ServiceMonitor")["spec"]["jobLabel"]

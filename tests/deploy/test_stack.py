@@ -45,7 +45,7 @@ def stack(folder: Path, ports: dict[str, int], *flags: str) -> Iterator[subproce
 
 
 def printed(process: subprocess.Popen[str], last: str | None = None) -> str:
-    """Return the output up to the line with the words `last`, or to its end."""
+    """Return the output up to the line that contains `last`, or all of it."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:

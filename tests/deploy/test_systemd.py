@@ -1,7 +1,7 @@
-"""The units: systemd's own tools accept them, and the exporter runs with what they give and take.
+"""The units: systemd's tools accept them, and the exporter runs under their restrictions.
 
-There is no running systemd here: the exporter gets the unit's environment and credentials, and runs
-without the system calls and address families that the unit takes away.
+No systemd runs here: the tests give the exporter the unit's environment and credentials, and deny
+it the system calls and address families that the unit denies.
 """
 
 import json
@@ -33,7 +33,7 @@ def analyze(*words: str | Path, folder: Path = FOLDER) -> str:
     """Run systemd-analyze in a folder that holds units."""
     path = require("systemd-analyze")
     env = os.environ | {"LC_ALL": "C"}
-    if (place := root(path)) != Path("/"):  # then its libraries are in another package
+    if (place := root(path)) != Path("/"):  # its libraries are in another package
         libraries = require("libsystemd-shared", unpacked)
         found = {str(file.parent) for file in libraries.rglob("libsystemd-*.so")}
         units = (folder, place / "lib/systemd/system", place / "usr/lib/systemd/system")
@@ -142,7 +142,7 @@ def calls(name: str) -> set[str]:
 
 
 def confined(service: str, command: Sequence[str]) -> list[str]:
-    """Return the command with the service's filters before it."""
+    """Return the command, run under the service's filters."""
     allowed = calls("@default") | {"execve"}
     for value in unit(service)["SystemCallFilter"]:
         many = set().union(*map(calls, value.removeprefix("~").split()))
@@ -154,7 +154,7 @@ def confined(service: str, command: Sequence[str]) -> list[str]:
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
-    """A folder as systemd makes it of LoadCredential=, with the simulated account's token."""
+    """A folder like the one for LoadCredential=, with the simulated account's token."""
     folder = tmp_path / "credentials"
     folder.mkdir()
     (folder / "default").write_text(ACCOUNT.token)

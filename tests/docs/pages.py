@@ -1,12 +1,12 @@
 """The documentation's pages and their blocks of code.
 
-Who writes a page marks every block with its language:
+Every block is marked with its language:
 
 - ```sh is a script. If all of its programs are in RUNNABLE, a test runs it; otherwise bash checks
   its syntax. ```console has prompts: lines after `$ ` (and `> `) are run, the others are what they
   print, in which `…` stands for anything, and a line of it alone for any lines.
   A script that fails on purpose says so in a comment: `# exit status 1`.
-- ```yaml, ```promql, ```ini and so on are read by a program that they are written for.
+- ```yaml, ```promql, ```ini and so on are checked by the program that reads them.
 - ```text is everything else: what is printed, or sketched.
 """
 
@@ -27,7 +27,7 @@ _RUNNABLE = """
     head install jq ls mkdir printf promtool rm sed set sort tail tee test touch true umask wc
     """
 RUNNABLE = frozenset(_RUNNABLE.split())
-"""The programs that the tests run as they are: ours, Prometheus', and those of every machine."""
+"""The programs that the tests run: the exporter, Prometheus' tools, and standard ones."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Block:
 
     @property
     def programs(self) -> set[str]:
-        """The words where the shell expects a command; some too many where quotes are nested."""
+        """The words where the shell expects a command; nested quotes may add wrong ones."""
         text = re.sub(r"'[^']*'|(?<!\S)#.*|\\\n", " ", self.script)
         start = r"(?:^|[;|&(`]|\$\()[ \t]*(?:\w+=\S*[ \t]+)*([^\s;|&()]+)"
         words = re.findall(start, text, re.MULTILINE)
@@ -74,9 +74,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def missing_line(text: str, printed: str) -> str | None:
-    """Return the first line of a dialogue that was not printed after those before it.
+    """Return the first line of a dialogue that is missing from the output, or out of order.
 
-    `…` stands for anything, alone in a line for any lines; columns may be wider or narrower.
+    `…` matches anything, and alone in a line any lines; column widths may differ.
     """
     lines = iter([" ".join(line.split()) for line in printed.splitlines()])
     skip = False

@@ -1,4 +1,4 @@
-"""The documentation's scripts, run against real servers on this machine where that is possible."""
+"""The documentation's scripts, run against real servers on this machine where possible."""
 
 from __future__ import annotations
 

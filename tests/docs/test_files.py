@@ -1,4 +1,4 @@
-"""The files and queries in the documentation are accepted by the programs that read them."""
+"""Programs accept the documentation's files and queries that are written for them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_queries_are_valid_and_name_what_exists(tmp_path: Path) -> None:
 def _prometheus(content: Any, folder: Path) -> None:
     (folder / "rules").symlink_to(RULES)
     for job in content.get("scrape_configs", ()):
-        job.pop("kubernetes_sd_configs", None)  # Debian's promtool is built without
+        job.pop("kubernetes_sd_configs", None)  # Debian's promtool lacks this feature
     accepted(require("promtool"), "check", "config", _written(content, folder))
 
 
@@ -60,7 +60,7 @@ def _rules(content: Any, folder: Path) -> None:
 
 
 def _alertmanager(content: Any, folder: Path) -> None:
-    """Check a whole configuration, or a part of one that replaces the shipped one's."""
+    """Check a configuration, or a part that replaces the same part of the shipped one."""
     if "route" not in content:
         base = yaml.safe_load((ROOT / "deploy" / "alertmanager" / "alertmanager.yml").read_text())
         for key, value in content.items():

@@ -26,7 +26,7 @@ ELSEWHERE = frozenset(_ELSEWHERE.split())
 """The programs of scripts that the tests do not run: they change the machine or need another."""
 COMMANDS = ("serve", "check", "textfile", "backfill")
 OTHERS = {"--web.enable-admin-api", "--web.external-url", "--collector.textfile.directory"}
-"""Flags of Prometheus and node_exporter that look like ours."""
+"""Flags of Prometheus and node_exporter that look like the exporter's."""
 NO_SETTINGS = {"BORGBASE_EXPORTER_PORT", "BORGBASE_REPO"}  # variables of Kubernetes and borg
 
 
@@ -75,7 +75,7 @@ def _anchors(text: str) -> set[str]:
 
 
 def _named(pattern: str) -> set[str]:
-    """Return what the pages for the present version name."""
+    """Return the names in the pages about the current version."""
     pages = [page for page in PAGES if page.name not in {"CHANGELOG.md", "troubleshooting.md"}]
     return {name for page in pages for name in re.findall(pattern, page.read_text("utf-8"))}
 

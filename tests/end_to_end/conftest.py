@@ -1,4 +1,4 @@
-"""The one Prometheus: it takes seconds to get going, so it scrapes all stages at once."""
+"""One Prometheus for all stages, since its start takes seconds."""
 
 import http.server
 import threading
@@ -34,7 +34,7 @@ from tests.programs import require
 
 @dataclass(frozen=True)
 class Theatre:
-    """Two stages, because a change of the schema befalls all the accounts of an API."""
+    """Two stages, because a change of the schema affects all the accounts of an API."""
 
     prometheus: Prometheus
     steady: Stage
@@ -93,7 +93,7 @@ def _house(
 
 @contextmanager
 def _listener() -> Iterator[tuple[str, dict[str, str]]]:
-    """Give the address of a target that exposes nothing, and the headers it is scraped with."""
+    """Yield the address of a target that exposes nothing, and the headers of its scrapes."""
     heard: dict[str, str] = {}
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The programs under test, as anybody runs them: as processes, asked over HTTP."""
+"""The programs under test, as users run them: as processes, queried over HTTP."""
 
 import http.client
 import json
@@ -37,7 +37,7 @@ def until(condition: Callable[[], T | None], what: str) -> T:
     deadline = time.monotonic() + PATIENCE
     while not (result := condition()):
         if time.monotonic() > deadline:
-            pytest.fail(f"in vain waited {PATIENCE:.0f} s until {what}; the last was {result!r}")
+            pytest.fail(f"waited {PATIENCE:.0f} s, but not {what}; the last was {result!r}")
         time.sleep(RETRY_SECONDS)
     return result
 
@@ -54,7 +54,7 @@ class Answer:
 
 
 def ask(address: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Send a request by itself, with nothing added to it and nothing undone in the answer."""
+    """Send a request without added headers; return the answer without decoding it."""
     with closing(http.client.HTTPConnection(address, timeout=PATIENCE)) as connection:
         connection.request("GET", path, headers=headers or {})
         response = connection.getresponse()
@@ -62,14 +62,14 @@ def ask(address: str, path: str, headers: Mapping[str, str] | None = None) -> An
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a process under test: no settings of ours but these."""
+    """Return the environment of a process under test: of the settings, only these."""
     foreign = {k: v for k, v in os.environ.items() if not k.startswith("BORGBASE_")}
     return foreign | {"PYTHONPATH": str(ROOT / "exporter")} | variables
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the exporter to its end; whatever it says is watched for the planted token."""
-    __tracebackhide__ = True  # what is handed over may be the planted token
+    """Run the exporter to its end; fail if its output contains the planted token."""
+    __tracebackhide__ = True  # the arguments may contain the planted token
     done = subprocess.run(
         [*EXPORTER, *arguments],
         env=environment(**variables),
@@ -142,7 +142,7 @@ def started(
 
 @contextmanager
 def exporter(folder: Path, *flags: str | Path, **variables: str) -> Iterator[Running]:
-    """Run the exporter and let it tell all; no token and no traceback may be in its log."""
+    """Run the exporter at level debug; its log must contain no token and no traceback."""
     command = (*EXPORTER, "serve", "--web.listen-address", ANYWHERE, "--log.level", "debug", *flags)
     log_file = folder / "exporter.log"
     with started(command, environment(**variables), log_file, "msg=listening") as running:
@@ -175,13 +175,13 @@ class Prometheus(Running):
         }
 
     def targets(self) -> dict[str, tuple[str, str]]:
-        """Return by job how its target is, and what was wrong with the last scrape."""
+        """Return by job the health of its target, and the error of the last scrape."""
         targets = self.api("targets")["activeTargets"]
         return {t["labels"]["job"]: (t["health"], t["lastError"]) for t in targets}
 
     @property
     def complaints(self) -> list[str]:
-        """What it has to say about the scrapes (at level debug) or anything else."""
+        """Its warnings, and its messages about scrapes (at level debug)."""
         trouble = re.compile(
             "level=(?:warn|error)|Scrape failed|Append failed|Error on ingesting", re.IGNORECASE
         )

@@ -1,4 +1,4 @@
-"""An exporter of several simulated accounts, as it looks through a real Prometheus."""
+"""An exporter of several simulated accounts, seen through a real Prometheus."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DRIFTING = "drifting"
 
 @dataclass(frozen=True)
 class House:
-    """One API with its accounts, and an exporter of those that have a token file."""
+    """One API with its accounts, and an exporter that polls those with a token file."""
 
     api: GraphQLApi
     accounts: dict[str, SimulatedAccount]
@@ -47,12 +47,12 @@ class Stage:
         return {key: value for key, value in self.all().items() if ("account", account) in key[1]}
 
     def facts(self, account: str) -> dict[Series, float]:
-        """Return those of an account's series that do not move by themselves."""
+        """Return the account's series that change only with the account."""
         return {key: value for key, value in self.read(account).items() if key[0] not in MOVING}
 
     def wait(self, *accounts: str, polls: int = 2) -> None:
         """Wait for polls to end: the first may have begun before now, the second has not."""
-        page = self.house.exporter.get("/metrics").text  # Prometheus's is up to a second old
+        page = self.house.exporter.get("/metrics").text  # Prometheus' value is up to a second old
         so_far = re.findall(r'^borgbase_polls_total\{account="(.+)"\} (\d+)$', page, re.MULTILINE)
         enough = {
             series("borgbase_polls_total", account=account): int(count) + polls
@@ -69,7 +69,7 @@ class Stage:
 
 
 def put_token(folder: Path, account: str, token: str) -> None:
-    """Write a token file as one should: whole or not at all, and for its owner only."""
+    """Write a token file atomically, readable by its owner only."""
     draft = folder / ".draft"
     draft.write_text(f"{token}\n")
     draft.chmod(0o600)

@@ -1,7 +1,7 @@
 """The whole chain: account, exporter, Prometheus, Alertmanager, and a receiver.
 
-The shipped rules, routes and inhibitions are used as they are, but for their clocks: what says
-half an hour waits for seconds here.
+The shipped rules, routes and inhibitions are used unchanged except for durations: half an hour
+becomes seconds here.
 """
 
 import http.server
@@ -29,11 +29,11 @@ REPO = "laptop-anna"
 HASTE = 1200  # how much faster than shipped everything waits: half an hour in 1.5 s
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-Told = tuple[str, str, str, str]  # receiver, status, alert and repo
+Notified = tuple[str, str, str, str]  # receiver, status, alert and repo
 
 
 def hastened(duration: str) -> str:
-    """Shorten a duration, keeping the order of all."""
+    """Shorten a duration; the order of durations stays."""
     number, unit = re.fullmatch(r"(\d+)([smhd])", duration).groups()  # type: ignore[union-attr]
     return f"{max(50, int(number) * UNITS[unit] * 1000 // HASTE)}ms"
 
@@ -54,7 +54,7 @@ def hastened_rules(folder: Path) -> None:
 
 
 def hastened_routes(receiver: str) -> str:
-    """Return Alertmanager's configuration, with shorter waits, and webhooks for all receivers."""
+    """Return Alertmanager's configuration, with shorter waits and a webhook for each receiver."""
     content = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
     content["global"] = {}
     content["route"] |= {"group_wait": "2s", "group_interval": "1s"}
@@ -78,8 +78,8 @@ class Ear:
     url: str = ""
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def told(self, account: str) -> list[Told]:
-        """Return the notifications on an account so far, one entry for each alert."""
+    def received(self, account: str) -> list[Notified]:
+        """Return the notifications about an account so far, one entry for each alert."""
         return [
             (receiver, alert["status"], labels["alertname"], labels.get("repo", ""))
             for receiver, alert in self._alerts()
@@ -87,7 +87,7 @@ class Ear:
         ]
 
     def annotations(self, account: str) -> dict[str, str]:
-        """Return the texts of the first alert that was sent on an account."""
+        """Return the annotations of the first alert that was sent about an account."""
         return next(
             a["annotations"] for _, a in self._alerts() if a["labels"]["account"] == account
         )
@@ -129,10 +129,10 @@ class Chain:
     alertmanager: Running
     ear: Ear
 
-    def tells(self, account: str, *expected: Told) -> None:
-        """Wait for these notifications on an account; there must be no others."""
-        until(lambda: len(self.ear.told(account)) >= len(expected), f"{expected} is sent")
-        assert self.ear.told(account) == list(expected)
+    def expects(self, account: str, *expected: Notified) -> None:
+        """Wait for these notifications about an account, and fail if others come."""
+        until(lambda: len(self.ear.received(account)) >= len(expected), f"{expected} is sent")
+        assert self.ear.received(account) == list(expected)
 
     def wait_for_a_poll(self, account: str) -> None:
         """Wait for the end of a poll of an account: what changes next, changes between polls."""
@@ -171,8 +171,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         alertmanager = enter(_alertmanager(folder, ear))
         enter(_prometheus(folder, exposing, alertmanager))
         yield Chain(accounts, tokens, exposing, alertmanager, ear)
-        # Whatever was planted elsewhere, nobody hears of an account that is well.
-        assert ear.told(STEADY) == []
+        # Troubles of other accounts cause no notification about an account that is well.
+        assert ear.received(STEADY) == []
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def _alertmanager(folder: Path, ear: Ear) -> Iterator[Running]:
 
 @contextmanager
 def _prometheus(folder: Path, exposing: Running, alertmanager: Running) -> Iterator[Running]:
-    """Run Prometheus by the shipped configuration, with our addresses and haste."""
+    """Run Prometheus by the shipped configuration, with other addresses and shorter waits."""
     for name in ("rules", "targets"):
         (folder / name).mkdir()
     hastened_rules(folder / "rules")
@@ -234,7 +234,7 @@ def test_a_repo_that_crosses_its_quota_is_one_notification_until_space_is_freed(
     account.set_usage(repo_id, int(quota * 0.97))
     # The warning is true as well, and inhibited: one alert, one message, to one receiver.
     firing = ("pager", "firing", "BorgBaseRepoQuotaAlmostFull", REPO)
-    chain.tells(QUOTA, firing)
+    chain.expects(QUOTA, firing)
     annotations = chain.ear.annotations(QUOTA)
     assert annotations["summary"] == "A BorgBase repo's quota is almost used up."
     assert f"Repo {REPO} (account {QUOTA}) uses 97% of its quota." in annotations["description"]
@@ -243,25 +243,25 @@ def test_a_repo_that_crosses_its_quota_is_one_notification_until_space_is_freed(
     assert chain.inhibited(QUOTA) == {"BorgBaseRepoQuotaAlmostFull"}
 
     account.set_usage(repo_id, int(quota * 0.6))
-    chain.tells(QUOTA, firing, ("pager", "resolved", *firing[2:]))
+    chain.expects(QUOTA, firing, ("pager", "resolved", *firing[2:]))
 
 
 def test_a_revoked_token_is_warned_of_and_then_paged_once(chain: Chain) -> None:
     account = chain.accounts[REVOKED]
     chain.wait_for_a_poll(REVOKED)
     account.revoke(account.token)
-    told = [(receiver, "firing", "BorgBaseTokenInvalid", "") for receiver in ("mail", "pager")]
-    chain.tells(REVOKED, *told)
+    expected = [(receiver, "firing", "BorgBaseTokenInvalid", "") for receiver in ("mail", "pager")]
+    chain.expects(REVOKED, *expected)
     until(lambda: chain.inhibited(REVOKED) == {"BorgBaseTokenInvalid"}, "the warning is silent")
 
     put_token(chain.tokens, REVOKED, account.add_token("new", "RO"))
-    until(lambda: len(chain.ear.told(REVOKED)) >= 4, "both receivers hear of the end")
-    assert sorted(chain.ear.told(REVOKED)[2:]) == [
+    until(lambda: len(chain.ear.received(REVOKED)) >= 4, "both receivers hear of the end")
+    assert sorted(chain.ear.received(REVOKED)[2:]) == [
         (receiver, "resolved", "BorgBaseTokenInvalid", "") for receiver in ("mail", "pager")
     ]
 
 
-def test_a_repo_that_vanishes_is_told(chain: Chain) -> None:
+def test_a_repo_that_vanishes_is_one_notification(chain: Chain) -> None:
     account = chain.accounts[VANISHING]
     account.delete(account.id_of(REPO))
-    chain.tells(VANISHING, ("pager", "firing", "BorgBaseRepoVanished", REPO))
+    chain.expects(VANISHING, ("pager", "firing", "BorgBaseRepoVanished", REPO))

@@ -1,4 +1,4 @@
-"""Starting and stopping, and what is served in between."""
+"""Starting, stopping, and the answers in between."""
 
 import signal
 import socket
@@ -52,7 +52,7 @@ def test_during_the_first_poll_it_is_healthy_but_not_ready_and_sigterm_ends_it(
             client.sendall(request)
         assert client.recv(12) == b"HTTP/1.1 200"
 
-        # Neither the poll nor the clients end by themselves, so nothing is waited for.
+        # The poll and the clients never end, so the exit must not wait for them.
         running.process.terminate()
         status = running.process.wait(PATIENCE)
 

@@ -1,6 +1,5 @@
-"""What Prometheus stores of simulated accounts, by way of the exporter.
-
-The values themselves are in golden.txt; here they have to arrive and to change.
+"""The series that Prometheus stores for simulated accounts, polled by the exporter. golden.txt has
+the values; these tests check that they arrive and change.
 """
 
 import re
@@ -94,7 +93,7 @@ def before(theatre: Theatre) -> Facts:
     known = stage.all()
     rotating = accounts[ROTATING]
     put_token(stage.house.tokens, ROTATING, rotating.add_token("renewed", "RO", NOW + 30 * DAY))
-    stage.wait(ROTATING, polls=1)  # none that has read the old one is under way any more
+    stage.wait(ROTATING, polls=1)  # no poll that read the old token is under way
     rotating.revoke(rotating.token)
     accounts[REVOKED].revoke(accounts[REVOKED].token)
     accounts[DELETING].delete(accounts[DELETING].repos[0].id)
@@ -144,7 +143,7 @@ def test_accounts_come_and_go_with_their_token_files(theatre: Theatre) -> None:
 
     put_token(stage.house.tokens, ARRIVING, stage.house.accounts[ARRIVING].token)
     (stage.house.tokens / LEAVING).unlink()
-    stage.wait(HOME, polls=3)  # the folder is looked at as often as one is polled, not in step
+    stage.wait(HOME, polls=3)  # the folder is read at the polls' interval, but not with them
 
     assert stage.read(LEAVING) == {}
     arrived = stage.facts(ARRIVING)

@@ -1,4 +1,4 @@
-"""The token stays secret; the harness watches everything that the processes print and serve."""
+"""The token stays secret; the harness searches all that the processes print and serve."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def test_an_api_that_repeats_the_token_is_not_quoted(tattler: str, tmp_path: Pat
     token.write_text(CANARY)
     with exporter(tmp_path, "--api.url", tattler, "--token.file", token) as running:
         until(lambda: running.get("/-/ready").status == 200, "the first poll has ended")
-        statuses = [running.get(page).status for page in PAGES]  # which looks for the token
+        statuses = [running.get(page).status for page in PAGES]  # fails if it has the token
         arguments = Path(f"/proc/{running.process.pid}/cmdline").read_bytes()
 
     assert statuses == [200, 200, 200, 200, 200, 404]

@@ -1,4 +1,4 @@
-"""`textfile`, as timers run it, and what a real node_exporter makes of its file."""
+"""`textfile`, as timers run it, and the metrics that a real node_exporter serves from its file."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def house(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[House]:
 
 
 def parsed(page: str) -> dict[Series, float]:
-    """Return our metrics of a page."""
+    """Return the exporter's metrics in a page."""
     return {
         series(sample.name, **sample.labels): sample.value
         for family in text_string_to_metric_families(page)
@@ -168,7 +168,7 @@ def test_a_removed_account_goes_and_one_whose_token_is_refused_keeps_its_values(
 @pytest.mark.parametrize(
     ("confine", "mode", "problem"),
     [
-        # Without its capabilities, root is a user like any other.
+        # Without its capabilities, root has the permissions of a normal user.
         ('exec setpriv --bounding-set=-all --inh-caps=-all "$@"', 0o555, "no permission to write"),
         ('ulimit -f 1; exec "$@"', 0o755, "cannot be written: File too large"),
     ],
@@ -179,7 +179,7 @@ def test_where_nothing_can_be_written_the_old_file_stays_alone(
     assert house.run() == (0,)
     before = house.file.read_bytes()
     house.file.parent.chmod(mode)
-    measured = {name for name in os.environ if name.startswith("COVERAGE_")}  # writes files, too
+    measured = {name for name in os.environ if name.startswith("COVERAGE_")}  # that writes files
     try:
         done = subprocess.run(
             ["/bin/sh", "-c", confine, "sh", *EXPORTER, *house.words],

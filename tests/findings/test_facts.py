@@ -93,7 +93,7 @@ def of_repo(repo: Repo) -> dict[str, str]:
         ({"subscription_active": False}, "not active"),
     ],
 )
-def test_what_becomes_of_a_subscription(changes: dict[str, Any], words: str) -> None:
+def test_the_state_of_a_subscription(changes: dict[str, Any], words: str) -> None:
     account = found(polled(account=replace(ACCOUNT, **changes)))
     found_ = {fact.name: fact.text for fact in facts.of_account(account, NOW)}
     assert found_["Subscription"] == words

@@ -61,7 +61,7 @@ def test_an_account_that_cannot_be_polled() -> None:
     )
 
 
-def test_simulated_data_is_the_first_that_is_said() -> None:
+def test_simulated_data_is_announced_first() -> None:
     demo = replace(polled(FINE_REPO), simulated=True)
     assert plain(checked(demo)).startswith(
         "SIMULATED DATA: these accounts and repos are invented\n"

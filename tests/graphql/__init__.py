@@ -1,4 +1,4 @@
-"""BorgBase's API as documented: a real GraphQL server over the answers of simulated accounts."""
+"""BorgBase's API as documented: a real GraphQL server that serves simulated accounts."""
 
 from __future__ import annotations
 

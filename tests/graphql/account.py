@@ -13,7 +13,7 @@ from borgbase_exporter.demo.curves import DAY, GB, Curve
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedRepo(Repo):
-    """A repo that was written to by hand, or deleted."""
+    """A repo whose usage a test set, or that was deleted."""
 
     shifts: tuple[tuple[float, float], ...] = ()
     """(moment, bytes): what is added to the curve from a moment on, in order of time."""
@@ -34,7 +34,7 @@ class ChangedRepo(Repo):
 
 
 class SimulatedAccount(demo.SimulatedAccount):
-    """The account of `--demo`, which any thread may read while one changes it.
+    """The account of `--demo`; any thread may read it while one changes it.
 
     LookupError for repos that do not exist now, KeyError for unknown names and tokens.
     """
@@ -53,7 +53,7 @@ class SimulatedAccount(demo.SimulatedAccount):
         return self.moment().repos
 
     def stored(self, moment: float) -> int:
-        """Return the bytes stored at a moment, from memory if that is past."""
+        """Return the bytes stored at a moment; past values come from a cache."""
         if moment not in self._sums or moment >= self.now():
             self._sums[moment] = super().stored(moment)
         return self._sums[moment]
@@ -93,7 +93,7 @@ class SimulatedAccount(demo.SimulatedAccount):
         self.update(repo_id, deleted=self.now())
 
     def set_usage(self, repo_id: str, bytes_: int) -> None:
-        """Write to a repo: it holds this much now, and grows on."""
+        """Write to a repo: it holds this many bytes now, and continues to grow."""
         (repo,) = (repo for repo in self.all_repos if repo.id == repo_id)
         assert isinstance(repo, ChangedRepo)
         now = self.now()

@@ -47,7 +47,7 @@ class GraphQLApi(SimulatedApi):
 
 
 def root(moment: Moment, permission: str | None) -> JSON:
-    """Return what answers the root fields, as far as a token's permission (or none) allows."""
+    """Return the resolvers of the root fields that a token's permission (or none) allows."""
     answers: dict[str, Callable[..., Any]] = {
         "repoList": moment.repo_list,
         "repoUsageList": moment.usage,

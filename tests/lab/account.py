@@ -36,7 +36,7 @@ REPO = {
 
 
 def answers(usage: float) -> dict[str, dict[str, Any]]:
-    """Return the data of each query, the one repo using so many megabytes."""
+    """Return the data of each query; the only repo uses this many megabytes."""
     me = {
         "activePlan": {"name": "Small", "maxRepos": 10, "maxSizeGb": 0, "includedGb": 250},
         "currentSubscription": {"endDate": "2030-01-01T00:00:00Z", "active": True},

@@ -1,4 +1,4 @@
-"""The real areas, client and transport, ready for experiments."""
+"""The real areas, client and transport, set up for experiments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Endpoint(API):
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Return what the work returns; fail when it does not return in time."""
+    """Return the result of the work; fail if it takes too long."""
     results: list[T] = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
@@ -75,7 +75,7 @@ def descriptors() -> set[str]:
     """Return the open files of this process."""
     found = set()
     for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the one that lists
+        with contextlib.suppress(FileNotFoundError):  # the descriptor that lists them
             found.add(f"{link.name} {link.readlink()}")
     return found
 

@@ -1,4 +1,4 @@
-"""What networks and servers do to a connection."""
+"""Scripts of what networks and servers do to a connection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def close(_wire: Wire) -> None:
 
 
 def says(*pieces: bytes, then: Script | None = None) -> Script:
-    """Answer each request with these bytes; `then` do something else with the connection."""
+    """Answer each request with these bytes, then run `then` on the connection."""
 
     def script(wire: Wire) -> None:
         while wire.request():
@@ -62,7 +62,7 @@ def blurts(data: bytes, pause: float = 0) -> Script:
 
 
 def drips(fast: bytes, slow: bytes) -> Script:
-    """Answer at once with the one part, and a byte at a time with the other."""
+    """Send the first part at once, and the second a byte at a time."""
 
     def script(wire: Wire) -> None:
         if wire.request():
@@ -102,7 +102,7 @@ def zeros(mebibytes: int) -> list[bytes]:
 
 @contextlib.contextmanager
 def refused() -> Iterator[str]:
-    """Give the URL of a port that nobody listens on, and that nobody else can get."""
+    """Yield the URL of a port that no server listens on, and no other process can bind."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/graphql"
@@ -110,7 +110,7 @@ def refused() -> Iterator[str]:
 
 @contextlib.contextmanager
 def full() -> Iterator[str]:
-    """Give the URL of a port where connections wait to be accepted, and no more fit in."""
+    """Yield the URL of a port whose queue of connections to accept is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -124,7 +124,7 @@ def full() -> Iterator[str]:
 
 @contextlib.contextmanager
 def unresolved(*, slowly: bool) -> Iterator[str]:
-    """Give the URL of a host whose name leads nowhere; slowly, the answer never comes."""
+    """Yield the URL of a host name that cannot be resolved; if slowly, never an answer."""
     real, over = socket.getaddrinfo, threading.Event()
 
     def look_up(host: str, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A TCP server that does to each connection what a script says."""
+"""A TCP server that runs a script on each connection."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Wire:
         self._note = note
 
     def request(self) -> Request | None:
-        """Wait for a request; None when the client is gone."""
+        """Wait for a request; return None when the client is gone."""
         data = b""
         while True:
             head, end, body = data.partition(b"\r\n\r\n")
@@ -65,7 +65,7 @@ class Wire:
             data += more
 
     def greeting(self) -> None:
-        """Wait for the first bytes, whatever they are: a TLS handshake, say."""
+        """Wait for the first bytes of any kind, such as a TLS handshake."""
         self._end.recv(65_536)
 
     def send(self, *pieces: bytes) -> None:
@@ -73,27 +73,27 @@ class Wire:
             self._end.sendall(piece)
 
     def drip(self, data: bytes, pause: float) -> None:
-        """Send a byte at a time, with pauses, while somebody is there to take them."""
+        """Send a byte at a time, with pauses, while the client is there."""
         for byte in data:
             self.wait(pause)
             self._end.sendall(bytes([byte]))
 
     def wait(self, seconds: float) -> None:
-        """Let time pass while the client is there."""
+        """Wait this long, or until the client is gone."""
         if select.select([self._end], [], [], seconds)[0]:
             raise ConnectionAbortedError
 
     def close(self) -> None:
-        """End the connection, in order."""
+        """Close the connection properly."""
         self._end.shutdown(socket.SHUT_RDWR)
 
     def hold(self) -> None:
-        """Say nothing until the client gives up."""
+        """Send nothing until the client gives up."""
         while self._end.recv(65_536):
             pass
 
     def reset(self) -> None:
-        """Cut the connection without a goodbye (RST in place of FIN)."""
+        """Cut the connection (RST in place of FIN)."""
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._end.close()
 
@@ -104,7 +104,7 @@ Script = Callable[[Wire], None]
 class Lab:
     """Listens on loopback in a `with` block; `script` may be exchanged at any time.
 
-    With a `certificate` it speaks TLS; `scheme` says what its URL pretends.
+    With a `certificate` it serves TLS; `scheme` is that of its URL.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cut what is open; all of it is over afterwards."""
+        """Cut open connections, and wait for their threads."""
         for end in (self._listener, *self._ends):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -152,7 +152,7 @@ class Lab:
                 self._run(self._serve, end)
 
     def _serve(self, end: socket.socket) -> None:
-        # A client that goes away in the middle is what most experiments end with.
+        # Most experiments end with a client that disconnects early.
         with contextlib.suppress(OSError):
             stream = self._tls.wrap_socket(end, server_side=True) if self._tls else end
             self._ends.add(stream)

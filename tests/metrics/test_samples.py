@@ -28,7 +28,7 @@ def text(days: dict[int, float], grid: Grid, unit: int = 1, **labels: str) -> st
 def test_lines_are_those_of_openmetrics() -> None:
     grid = Grid(MIDNIGHT + DAY - 600, MIDNIGHT + DAY + 300, dense=DAY)
 
-    days = {19_999: 1, 20_000: 2, 20_001: 3.5, 20_002: 4}  # the first and last are not to write
+    days = {19_999: 1, 20_000: 2, 20_001: 3.5, 20_002: 4}  # the first and last are out of range
     assert text(days, grid, 1_000_000, account="home", job="b") == (
         'borgbase_repo_usage_bytes{account="home",job="b"} 2000000 1728085800\n'
         'borgbase_repo_usage_bytes{account="home",job="b"} 2000000 1728086100\n'
@@ -98,5 +98,5 @@ def test_a_unit_must_fit_most_repos() -> None:
     assert calibrate([*pairs, (800.0, 800e6)]) == ("MB", 3, 5)
     assert calibrate([(1000.0, 12_000.0)]) == (None, 0, 1)
     assert calibrate([]) == (None, 0, 0)
-    # Values of two digits are rounded by too much.
+    # Values of two digits are rounded too much.
     assert calibrate([(99.0, 99e6), (1000.0, 1000e3)]) == ("kB", 1, 1)

@@ -20,7 +20,7 @@ from tests.polling import in_loop
 
 
 class Scripted(Poller):
-    """A poller that reports its polls, and can hang or break."""
+    """A poller that records its polls, and can hang or fail."""
 
     def __init__(self, rig: Rig, account: str, source: TokenSource) -> None:
         schedule = Poll(interval=3600, timeout=30, max_age=3600)
@@ -65,7 +65,7 @@ class Rig:
         path.chmod(0o600)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():  # noqa: ASYNC110  # what is waited for is not ours to signal
+        while not condition():  # noqa: ASYNC110  # the condition has no event
             await asyncio.sleep(0)
 
     async def hanging(self) -> threading.Event:
@@ -83,7 +83,7 @@ class Rig:
         return go_on
 
     async def polled(self, polls: int) -> None:
-        """Wait until so many polls have ended; each account is also put once before its first."""
+        """Wait for this number of ended polls; each account is also put once before its first."""
         await self.until(lambda: self.put_count == polls + len(self.pollers))
 
 

@@ -16,7 +16,7 @@ Accounts = Mapping[str, AccountStatus]
 
 
 class Rig:
-    """A board whose clock and renderings a test decides."""
+    """A board whose clock and renderings a test controls."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -115,7 +115,7 @@ async def test_nothing_is_rendered_again_until_something_changes_or_expires(
 
     def timeout(seconds: float | None) -> asyncio.Timeout:
         timeouts.append(seconds)
-        if len(timeouts) == 2:  # its wait after the first rendering
+        if len(timeouts) == 2:  # it rests after the first rendering
             rig.now += seconds or 0.0
             return real(0.0)
         return real(seconds if len(timeouts) < 3 else None)

@@ -39,7 +39,7 @@ def good(part: Part, **changes: Any) -> CollectorStatus:
 
 
 class Source:
-    """A token that tests can take away."""
+    """A token that tests can remove."""
 
     origin = "a test"
 
@@ -54,7 +54,7 @@ class Source:
 
 @dataclass
 class Rig:
-    """A poller whose answers and clocks a test decides."""
+    """A poller whose answers and clocks a test controls."""
 
     names: Sequence[str] = ("repos", "ssh_keys")
     source: Any = field(default_factory=Source)
@@ -131,7 +131,7 @@ def test_a_good_poll_reads_everything(rig: Rig) -> None:
     assert delay == INTERVAL - 2.0
     assert status.next_poll == NOW + INTERVAL
     assert rig.tokens == [CANARY, CANARY]
-    # Time is reserved for the collectors to come.
+    # Time is reserved for the collectors still to come.
     assert [(n, seconds) for n, _, seconds in rig.asked] == [("repos", 28.5), ("ssh_keys", 28.0)]
 
 

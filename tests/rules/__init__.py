@@ -1,10 +1,10 @@
-"""What each alert must do, as small changes to a healthy world; `promtool test rules` judges.
+"""Cases for each alert, as small changes to a healthy world; `promtool test rules` runs them.
 
 Every case runs in the same world: an exporter that watches two accounts, each with a repo, with
 nothing wrong. A case changes series of the account `acme`; `globex` stays healthy, so that an alert
 that catches the wrong account fails every case. In a firing case two replicas see the trouble. The
-alert fires once, with its exact labels and annotations, and no other that the case does not name;
-it does not one evaluation sooner; it outlives a restart of the exporters, and ends when the world
+alert fires once, with its exact labels and annotations, not one evaluation sooner, and without
+alerts that the case does not name. It outlives a restart of the exporters, and ends when the world
 has healed.
 """
 
@@ -53,7 +53,7 @@ def now(seconds: float) -> float:
 
 
 def ago(seconds: float) -> Curve:
-    """Return a moment that is always as long ago."""
+    """Return a moment that is always this long ago."""
     return lambda t: t - seconds
 
 
@@ -64,7 +64,7 @@ def until(end: int, value: Value, then: Value = None) -> Curve:
 
 
 def curve(value: Value) -> Curve:
-    """Return the curve of a constant; a curve is one already."""
+    """Return a constant as a curve, and a curve unchanged."""
     return value if callable(value) else lambda _: value
 
 
@@ -113,7 +113,7 @@ REPO_LABELS = {"job": "borgbase", **ACME}
 
 
 def series(text: str, account: Labels, instance: str) -> Series:
-    """Read `name{label=value,…}` and add the labels that such a series has in an account."""
+    """Parse `name{label=value,…}` and add the labels that an account's series has."""
     name, _, given = text.rstrip("}").partition("{")
     labels = {"job": "borgbase", "instance": f"{instance}:10133"}
     if name.startswith("borgbase_") and name != "borgbase_exporter_build_info":
@@ -150,7 +150,7 @@ def changed(before: World, change: Change) -> World:
 
 
 def healed(sick: World, well: World, end: int) -> World:
-    """Return the sick world until `end`, and the well one from then on."""
+    """Return the sick world until `end`, and the healthy one from then on."""
     return {key: until(end, sick.get(key), well.get(key)) for key in dict.fromkeys((*sick, *well))}
 
 
@@ -185,7 +185,7 @@ def _run(run: list[float]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """A change to the world, and all that may fire in it: at some moments, and ever."""
+    """A change to the world, and the alerts that may fire: at some moments, and at all."""
 
     change: Change
     at: Mapping[int, str] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class Story:
 
 @dataclass(frozen=True, kw_only=True)
 class Firing:
-    """A change that makes the alert fire, `since` when its condition holds, and what it then says.
+    """A change that makes the alert fire, `since` when its condition holds, and its annotations.
 
     `lenient` is for conditions on the edge of a range, which Prometheus 3 leaves a sample sooner.
     """
@@ -324,7 +324,7 @@ def _group(name: str, of: World, end: int, step: int) -> dict[str, Any]:
 
 
 def _firing_at(moment: int, names: str, among: str = "") -> dict[str, Any]:
-    """Expect exactly these alerts to fire; a name stands as often as there are alerts of it."""
+    """Expect exactly these alerts to fire; a name is repeated for each alert it has."""
     return {
         "expr": f'count by (alertname) (ALERTS{{alertstate="firing",{among}}})',
         "eval_time": f"{moment}s",
@@ -336,7 +336,7 @@ def _firing_at(moment: int, names: str, among: str = "") -> dict[str, Any]:
 
 
 def _fired_by(moment: int, names: str) -> dict[str, Any]:
-    """Expect exactly these alerts to have fired ever."""
+    """Expect exactly these alerts to have fired at any time."""
     return {
         "expr": f'group by (alertname) (last_over_time(ALERTS{{alertstate="firing"}}[{moment}s]))',
         "eval_time": f"{moment}s",

@@ -32,7 +32,7 @@ API = "borgbase_api_token_expiration_timestamp_seconds"
 
 
 def every(interval: int, begin: int = 0, end: int = 1000 * DAY) -> Curve:
-    """Return a counter that rises at once, and then once in each interval."""
+    """Return a counter that increases at once, and then once in each interval."""
     return lambda t: 0 if t < begin else 1 + (min(t, end) - begin) // interval
 
 
@@ -45,7 +45,7 @@ def down(reason: str, interval: int = 15 * MINUTE) -> dict[str, Value]:
 
 
 def without_exporter(target: float | None) -> Change:
-    """Return the change after which the target is down, or (None) gone from the configuration."""
+    """Return the change that takes the target down or, with None, out of the configuration."""
 
     def change(before: World) -> World:
         return {
@@ -71,7 +71,7 @@ def textfile_that_ends(before: World) -> World:
 
 
 def without_accounts(before: World) -> World:
-    """The exporter runs on, but its token folder is empty."""
+    """The exporter continues to run, but its token folder is empty."""
     return {
         key: until(12 * MINUTE, old) if "account" in dict(key.labels) else old
         for key, old in before.items()
@@ -79,7 +79,7 @@ def without_accounts(before: World) -> World:
 
 
 def without_acme(begin: int) -> Change:
-    """Return the change after which the exporter does not have the account any more."""
+    """Return the change that removes the account from the exporter."""
     return lambda before: {
         key: until(begin, old) if ("account", "acme") in key.labels else old
         for key, old in before.items()
@@ -128,7 +128,7 @@ def another_job_down(before: World) -> World:
 
 
 def outage(begin: int, end: int) -> Callable[[World], World]:
-    """Return an outage of the API: values stay for 6h after the last success, then they go."""
+    """Return an outage of the API: values stay for 6h after the last success, then disappear."""
     kept = begin - MINUTE + 6 * HOUR
 
     def change(before: World) -> World:
@@ -374,7 +374,7 @@ ALERTS = [
                 "failed since: the account's values are that old. The poll loop hangs, or the "
                 "timer that writes the textfile has stopped. Save the exporter's log, then "
                 "restart it.",
-                outlives_restart=False,  # it is the cure
+                outlives_restart=False,  # it ends the trouble
             )
         },
         silent={

@@ -42,7 +42,7 @@ def is_acmes_repo(key: Series) -> bool:
 
 
 def gone(begin: int, end: int = 1000 * DAY) -> Callable[[World], World]:
-    """Return the change in which the only repo is missing from the list for a time."""
+    """Return the change that removes the only repo from the list for a time."""
 
     def change(before: World) -> World:
         after = {
@@ -57,7 +57,7 @@ def gone(begin: int, end: int = 1000 * DAY) -> Callable[[World], World]:
 def renamed(
     begin: int, then: Mapping[str, Value], end: int = 1000 * DAY
 ) -> Callable[[World], World]:
-    """Return the change in which the repo has a new name from `begin` on, and goes at `end`."""
+    """Return the change that renames the repo at `begin`, and deletes it at `end`."""
 
     def change(before: World) -> World:
         after = dict(before)

@@ -1,6 +1,6 @@
 """The mistakes that new users make in a configuration.
 
-The answers are in docs/troubleshooting.md, and those that explain themselves in mistakes.md.
+docs/troubleshooting.md has the answers; mistakes.md has those that explain themselves.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ TOKEN_FILES = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder of one's own, with a certificate, its key and another one."""
+    """Return a new folder with a certificate, its key and another key."""
     monkeypatch.chdir(tmp_path)
     certified = trustme.CA().issue_cert("a")
     certified.cert_chain_pems[0].write_to_path("cert.pem")

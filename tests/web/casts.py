@@ -17,7 +17,7 @@ Accounts = dict[str, AccountStatus]
 
 
 class Stage:
-    """The source of what is served, whose accounts a test may exchange."""
+    """The source of the pages; a test may replace its accounts."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import trustme
 
 
 class Certificates:
-    """A small authority, and the files it fills."""
+    """A small certificate authority, and the files that it writes."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = trustme.CA()

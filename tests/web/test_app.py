@@ -76,7 +76,7 @@ def test_metrics_are_those_of_a_view_without_expired_values() -> None:
     "accept",
     [PROMETHEUS_ACCEPT, OM, "APPLICATION/OpenMetrics-Text; version=1.0.0", f"{OM}, */*;q=0.9"],
 )
-def test_openmetrics_for_who_likes_it_best(accept: str) -> None:
+def test_openmetrics_for_clients_that_prefer_it(accept: str) -> None:
     assert Request("GET", "/", headers={"accept": accept}).format() is OPENMETRICS
 
 

@@ -25,7 +25,7 @@ GOOD, CLIENT = basic("anna", "apple"), "192.0.2.1"
 
 
 class Checks:
-    """What is really checked, and how costly; can be held up."""
+    """Records the passwords that bcrypt checks and their cost; can hold up the checks."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.costs: list[int] = []
@@ -152,7 +152,7 @@ def test_a_flood_of_guesses_is_bounded(auth: BasicAuth, checks: Checks) -> None:
     assert len(checks.passwords) <= 1 + MAX_CHECKS_PER_CLIENT
 
 
-def test_a_flood_does_not_delay_who_is_admitted(auth: BasicAuth, checks: Checks) -> None:
+def test_a_flood_does_not_delay_admitted_users(auth: BasicAuth, checks: Checks) -> None:
     assert admits(auth, GOOD) == [True]
     assert flooded(auth, checks, (GOOD, CLIENT))[1] == [True]
     assert b"apple" not in checks.passwords
@@ -178,7 +178,7 @@ def test_many_clients_together_are_bounded_but_keep_nobody_out(
     assert len(checks.passwords) <= 1 + MAX_CHECKS
 
 
-def test_who_has_gone_is_not_checked(auth: BasicAuth, checks: Checks) -> None:
+def test_a_client_that_has_gone_is_not_checked(auth: BasicAuth, checks: Checks) -> None:
     assert flooded(auth, checks, (GOOD, CLIENT), leaves=True)[1] == [True]
     assert len(checks.passwords) == 2
 

@@ -36,7 +36,7 @@ from tests.web.casts import (
 
 
 class Rig(Stage):
-    """A status page whose accounts and clocks a test decides."""
+    """A status page whose accounts and clocks a test controls."""
 
     def __init__(self, accounts: Accounts, *flags: str) -> None:
         super().__init__(accounts)
@@ -55,7 +55,7 @@ class Rig(Stage):
 
 
 class Outline(html.parser.HTMLParser):
-    """The page's elements and text, by a parser that is not ours."""
+    """The page's elements and text, by Python's own HTML parser."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def test_only_the_worst_of_a_few_accounts_is_unfolded(accounts: int, open_: int)
     rig = Rig(cast(bad, *(well(str(n)) for n in range(accounts - 1))))
     outline = Outline(rig.text)
     assert sum("open" in one for one in outline.tags("details")) == open_
-    # What scrolls by itself is reached by the keyboard.
+    # Scrolling areas can be reached by the keyboard.
     assert ("0" in [one.get("tabindex") for one in outline.tags("section")]) is (accounts > 3)
 
 

@@ -69,7 +69,7 @@ def test_requests_share_a_connection_also_when_they_come_at_once(server: Running
 
 
 @pytest.mark.parametrize("request_", NO_REQUESTS)
-def test_what_is_no_request_gets_its_4xx(server: Running, request_: bytes) -> None:
+def test_invalid_requests_get_a_4xx(server: Running, request_: bytes) -> None:
     answer = server.exchange(request_)
     assert answer[:10] == b"HTTP/1.1 4"
     assert answer.count(b"HTTP/1.1 ") == 1

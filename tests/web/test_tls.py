@@ -118,7 +118,7 @@ def test_500_stalled_handshakes_cost_little_and_hinder_nobody(
         before, threads = resident(), threading.active_count()
         for _ in range(500):
             stack.enter_context(server.connected()).sendall(sent)
-        handshake(server, certificates)  # which is accepted after all of them
+        handshake(server, certificates)  # accepted after all the others
         assert threading.active_count() == threads
         assert resident() - before < 500 * limit
 

@@ -1,9 +1,9 @@
-"""Worlds: what happens to accounts over days, and what Prometheus sees of it.
+"""Worlds: what happens to accounts over days, and the series that Prometheus scrapes.
 
-All that an account and its repos are is a function of the seconds since the world's start, or a
-constant. An exporter polls it as ours does: at the interval, up to 10 % early or late, and sooner
-after a failure; what it last read is exposed for six hours. Each world has a job name of its own,
-so that all of them fit into one Prometheus.
+All facts of an account and its repos are constants or functions of the seconds since the world's
+start. A simulated exporter polls like the real one: at the interval, up to 10 % early or late,
+and sooner after a failure; it exposes what it last read for six hours. Each world has its own job
+name, so that one Prometheus can hold all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def during(*spans: tuple[float, float]) -> Callable[[float], bool]:
 
 
 def now_and_then(share: float, seed: int = 1) -> Callable[[float], bool]:
-    """Return something that is true at a share of all moments, at random but always the same."""
+    """Return a condition that is true at a random share of all moments, the same in each run."""
     return lambda t: random.Random(f"{seed} {t:.3f}").random() < share  # noqa: S311
 
 
@@ -60,7 +60,7 @@ class Repo:
     """False when it does not exist, None for an unreadable entry in its place."""
 
     def samples(self, t: float) -> Iterator[tuple[str, float]]:
-        """Yield what the exporter makes of it."""
+        """Yield the repo's samples as the exporter exposes them."""
         labels = f'repo_id="{self.id}",repo="{at(self.name, t)}"'
         yield f'borgbase_repo_info{{{labels},format="borg"}}', 1
         if (keys := at(self.keys, t)) is not None:
@@ -92,7 +92,7 @@ TOKENS = {
 
 @dataclass(kw_only=True)
 class Account:
-    """An account, and how the exporter that polls it fares."""
+    """An account, and the failures of the exporter that polls it."""
 
     repos: tuple[Repo, ...] = (Repo(),)
     name: str = "acme"
@@ -118,7 +118,7 @@ class Account:
     unconfigured: Fact = False  # whether Prometheus does not scrape the exporter at all
 
     def snapshot(self, t: float) -> tuple[dict[str, float], bool]:
-        """Return what a successful poll gives, and whether the list of repos is complete."""
+        """Return the result of a successful poll, and whether the list of repos is complete."""
         lost = at(self.lost, t)
         there = [repo for repo in self.repos if at(repo.there, t)]
         skipped = sum(at(repo.there, t) is None for repo in self.repos)
@@ -158,8 +158,8 @@ class Account:
 class World:
     """Accounts over days, and the notifications that are due.
 
-    `sent` says for each receiver and alert how many begin and how many end; `within` how soon after
-    `since` the first of them comes.
+    `sent` is the number that begin and that end, by receiver and alert; `within` is how soon after
+    `since` the first is sent.
     """
 
     accounts: tuple[Account, ...] = (Account(),)
@@ -204,7 +204,7 @@ class _Exporter:
         self._text = ""
 
     def page(self, t: float, labels: str) -> str:
-        """Return what is exposed now."""
+        """Return the exposition of this moment."""
         if at(self._account.down, t) or at(self._account.removed, t):
             self._start(t)
             return ""

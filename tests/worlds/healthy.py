@@ -31,12 +31,12 @@ def account(days: float = 3, **facts: Any) -> World:
 
 
 def among_two(**facts: Any) -> tuple[Repo, ...]:
-    """Return the repos of an account of two, the second with facts of its own."""
+    """Return the two repos of an account, with other facts for the second."""
     return Repo(name="laptop", id="z9"), Repo(**facts)
 
 
 def flickering(share: float = 0.2) -> tuple[Repo, ...]:
-    """Return two repos, of which one is an unreadable entry now and then."""
+    """Return two repos, of which one is at times an unreadable entry."""
     null = now_and_then(share)
     return among_two(there=lambda t: None if null(t) else True)
 
