@@ -1,4 +1,4 @@
-"""How fast it is, beside others that serve the same series, measured in one run.
+"""The exporter's speed compared with other servers of the same series, in one run.
 
 `python -m bench` starts each contender as a process on loopback, asks them in turns, and prints
 what it measured; nothing here passes or fails. `figures` is the arithmetic, `client` asks and keeps

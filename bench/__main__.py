@@ -1,4 +1,4 @@
-"""Run the experiments and print what they showed; see the package."""
+"""Run the experiments and print the results; see the package."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ READERS = 20
 
 @dataclass
 class Report:
-    """What is printed, and what of it the goals are about: name to figures."""
+    """The printed report, and the figures of its goals by name."""
 
     goals: list[tuple[str, str, str, bool | None]] = field(default_factory=list)
 
@@ -53,7 +53,7 @@ class Report:
         print(f"\n## {title}\n\n{table(header, rows)}", flush=True)  # noqa: T201
 
     def goal(self, name: str, limit: float, value: float | None, unit: str) -> None:
-        """Note what was aimed at: at most the limit, or at least if the unit begins with `>`."""
+        """Record a goal: at most the limit, or at least the limit if the unit begins with `>`."""
         more = unit.startswith(">")
         unit = unit.removeprefix(">").strip()
         met = None if value is None else value >= limit if more else value <= limit
@@ -104,7 +104,7 @@ def _machine() -> str:
 
 
 def compare(report: Report, found: Field, size: int, scale: Scale) -> None:
-    """Scrape everybody."""
+    """Scrape all contenders."""
     for gzip in (True, False):
         contenders = found.all if gzip else [c for c in found.all if c.name in {OURS, NGINX}]
         results = dict(
@@ -163,7 +163,7 @@ def _with_prometheus(report: Report, found: Field, folder: Path, size: int, scal
 
 
 def poll(report: Report, found: Field, size: int, scale: Scale) -> None:
-    """Measure polls, and scrapes while they go on."""
+    """Measure polls, and scrapes during polls."""
     other = next((c for c in found.all if c.name == NGINX), None)
     result = trials.polling(found.ours, other, scale.polls)
     over = [worst - result.quiet for worst in result.worst]
@@ -192,7 +192,7 @@ def poll(report: Report, found: Field, size: int, scale: Scale) -> None:
 
 
 def besiege(report: Report, found: Field, size: int) -> None:
-    """Let readers ask for all of it, and not read."""
+    """Let clients request the whole page and not read it."""
     request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     siege = trials.besieged(found.ours, READERS, request, 50, small_window=True)
     report.section(

@@ -1,4 +1,4 @@
-"""An API whose answers are made and compressed beforehand: it costs the poll next to nothing.
+"""An API with precomputed, compressed answers: it costs a poll almost no time.
 
 `python -m bench.answers PORT REPOS`
 """
@@ -16,7 +16,7 @@ from tests.lab.account import REPO, answers
 
 
 def repo(number: int) -> dict[str, Any]:
-    """Return a repo like no other, as the API spells it."""
+    """Return a unique repo in the form of the API."""
     noise = number * 2_654_435_761 % 2**32  # the same in every run
     clock = f"{noise % 24:02}:{noise % 59:02}:{noise % 57:02}"
     return {
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
     prepared: ClassVar[dict[str, bytes]] = {}
 
     def do_GET(self) -> None:
-        """Tell that the server is there."""
+        """Report that the server is ready."""
         self._send(b"", "identity")
 
     def do_POST(self) -> None:
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Measure a backfill of many repos: `python -m bench.backfill REPOS DAYS [FLAG ...]`.
 
-It takes some GB in the current folder, which it leaves clean.
+It uses some GB in the current folder, and deletes its files.
 """
 
-# ruff: noqa: D103, S106, S603, T201  # a tool, with a token of nobody
+# ruff: noqa: D103, S106, S603, T201  # a tool, with an invented token
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""A client that costs little beside what it measures: one connection, one buffer."""
+"""A client that costs little compared with the server: one connection, one buffer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Client:
             self._socket = None
 
     def get(self, path: str, *, accept: str = TEXT, gzip: bool = True) -> Answer:
-        """Ask for a page; raise ConnectionError for anything but a 200."""
+        """Request a page; raise ConnectionError for any status but 200."""
         encoding = "gzip" if gzip else "identity"
         request = (
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n"
@@ -76,7 +76,7 @@ class Client:
                 chunked = "transfer-encoding: chunked" in head.lower()
             if head and filled - start == length:
                 return head, start, filled
-            # By chance compressed bytes end like this once in a million million times.
+            # Compressed bytes end like this by chance once in 10^12 times.
             if chunked and self._buffer.endswith(b"\r\n0\r\n\r\n", start, filled):
                 return head, start, filled
             if not received:

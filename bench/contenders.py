@@ -1,6 +1,6 @@
-"""Those who serve the same series, each a process on loopback."""
+"""Servers of the same series, each a process on loopback."""
 
-# ruff: noqa: D102, D103, S106, S603  # a tool, with a token of nobody
+# ruff: noqa: D102, D103, S106, S603  # a tool, with an invented token
 from __future__ import annotations
 
 import contextlib
@@ -30,7 +30,7 @@ OWN = ("process_", "python_")
 
 @dataclass(frozen=True)
 class Contender:
-    """A server that runs; `openmetrics` is its path where that format has one of its own."""
+    """A running server; `openmetrics` is its path for that format, if it differs."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -45,7 +45,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Field:
-    """All contenders that could be started, and why the others could not."""
+    """The contenders that could be started, and why others could not."""
 
     all: list[Contender]
     missing: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ def free_port() -> int:
 def serving(
     name: str, command: Callable[[int], Sequence[str | Path]], log: Path, path: str = "/metrics"
 ) -> Iterator[Contender]:
-    """Start a server on the port that its command is made with; end it afterwards."""
+    """Start a server on the port in its command; stop it afterwards."""
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -89,7 +89,7 @@ def serving(
 
 
 def await_answer(contender: Contender, log: Path) -> None:
-    """Ask until an answer comes."""
+    """Send requests until one is answered."""
     deadline = time.monotonic() + PATIENCE
     while contender.process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), Client(contender.port) as client:
@@ -110,7 +110,7 @@ def exporter_command(api: int, *flags: str) -> Callable[[int], Sequence[str]]:
 
 @contextmanager
 def polled(repos: int, folder: Path) -> Iterator[Contender]:
-    """Run the exporter with an API that has so many repos, and wait for its first poll."""
+    """Run the exporter with an API of this many repos, and wait for its first poll."""
     with ExitStack() as stack:
         api = stack.enter_context(
             serving(
@@ -128,8 +128,8 @@ def polled(repos: int, folder: Path) -> Iterator[Contender]:
 
 
 def polls(client: Client, path: str) -> int:
-    """Return how many polls a client sees the exporter to have made."""
-    body = bytes(client.get(path, gzip=False).body[-50_000:])  # those families are the last
+    """Return how many polls the exporter's page reports."""
+    body = bytes(client.get(path, gzip=False).body[-50_000:])  # these families come last
     counts = [x for x in body.splitlines() if x.startswith(b"borgbase_polls_total{")]
     return int(counts[0].rpartition(b" ")[2]) if counts else 0
 
@@ -148,7 +148,7 @@ def await_polls(ours: Contender, count: int) -> None:
 
 @contextmanager
 def everybody(repos: int, folder: Path) -> Iterator[Field]:
-    """Start all contenders with the series of so many repos."""
+    """Start all contenders with the series of this many repos."""
     with ExitStack() as stack:
         ours = stack.enter_context(polled(repos, folder))
         text = _exposition(ours, TEXT)
@@ -175,7 +175,7 @@ def _exposition(ours: Contender, accept: str) -> bytes:
 
 
 def _without_own(text: bytes) -> bytes:
-    """Leave out the families that the other processes have of their own."""
+    """Leave out the families that the other processes add themselves."""
     kept = []
     for line in text.splitlines(keepends=True):
         name = line.split()[2] if line.startswith(b"#") else line
@@ -206,7 +206,7 @@ http {{
 
 @contextmanager
 def _nginx(folder: Path, text: bytes, openmetrics: bytes) -> Iterator[Contender]:
-    """Serve the exporter's own bytes as files, compressed beforehand, in a single process."""
+    """Serve the exporter's page as files, compressed in advance, in a single process."""
     binary = program("nginx")
     for name, data in (("metrics", text), ("openmetrics", openmetrics)):
         (folder / name).write_bytes(data)

@@ -1,4 +1,4 @@
-"""The arithmetic: percentiles, ratios, tables, and what the kernel tells of a process."""
+"""The arithmetic: percentiles, ratios, tables, and the kernel's figures about a process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """Return the smallest value that so large a share of the values does not exceed."""
+    """Return the smallest value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def number(value: float | None) -> str:
-    """Spell a figure with three digits that count: noisy ones have no more."""
+    """Format a figure with three significant digits: noise makes more meaningless."""
     if value is None:
         return UNKNOWN
     digits = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
@@ -27,12 +27,12 @@ def number(value: float | None) -> str:
 
 
 def ratio(value: float | None, base: float | None) -> str:
-    """Spell how many times the base a value is."""
+    """Format how many times as large as the base a value is."""
     return UNKNOWN if value is None or not base else f"{number(value / base)} x"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a table in Markdown: words to the left, figures to the right."""
+    """Format a table in Markdown: words left-aligned, figures right-aligned."""
     cells = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * width if not n else "-" * (width - 1) + ":" for n, width in enumerate(widths)]
@@ -50,7 +50,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used so far, a hundredth exactly."""
+    """Return the processor time that a process has used so far, to a hundredth of a second."""
     return parsed_cpu(Path(f"/proc/{pid}/stat").read_text())
 
 

@@ -1,6 +1,6 @@
-"""Let the real exporter run against an API that fails in every way, and watch it all the while.
+"""Run the real exporter against an API that fails in every way, and check it all the time.
 
-`python -m bench.soak --minutes 3`; exit status 1 for any wrong value, failed scrape, leak or stop.
+`python -m bench.soak --minutes 3`; exit status 1 for any wrong value, failed scrape, leak or exit.
 """
 
 # ruff: noqa: D102, D103, S101, S603  # a tool
@@ -57,7 +57,7 @@ assert SCRIPTS
 
 
 class Chaos:
-    """An API that answers well or does whatever a fault does, by chance."""
+    """An API that at random answers correctly or causes a fault."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)  # noqa: S311  # has to be repeatable
@@ -95,7 +95,7 @@ class Chaos:
 
 @dataclass
 class Watch:
-    """What is seen from outside."""
+    """The results of scrapes and of reading /proc."""
 
     chaos: Chaos
     url: str
@@ -110,7 +110,7 @@ class Watch:
     """Files, threads and KiB of memory."""
 
     def look(self, session: requests.Session) -> None:
-        """Scrape in the next format, look at another page, and note what the process uses."""
+        """Scrape in the next format, request another page, and record the process's resources."""
         format_ = (TEXT, OPENMETRICS)[self.scrapes % 2]
         encoding = ("gzip", "identity")[self.scrapes // 2 % 2]
         headers = {"Accept": format_.content_type, "Accept-Encoding": encoding}
@@ -135,7 +135,7 @@ class Watch:
         )
 
     def _judge(self, families: Iterable[Metric]) -> None:
-        """Judge every usage: handed out to that account, and never an older one than before."""
+        """Check every usage: the API returned it for that account, and it is never an older one."""
         samples = [sample for family in families for sample in family.samples]
         for sample in samples:
             if sample.name != "borgbase_repo_usage_bytes":
@@ -147,7 +147,7 @@ class Watch:
             self.shown[account] = value
 
     def growth(self) -> list[tuple[int, int]]:
-        """Return the most that was used in the first and in the last third, of each kind."""
+        """Return the peak of each resource in the first and in the last third."""
         third = max(1, len(self.use) // 3)
         first, last = (
             list(zip(*part, strict=True)) for part in (self.use[:third], self.use[-third:])
@@ -156,13 +156,13 @@ class Watch:
 
 
 def parsed(format_: Format, text: str) -> Iterable[Metric]:
-    """Parse an exposition as Prometheus would."""
+    """Parse an exposition like Prometheus."""
     return (parse_openmetrics if format_ is OPENMETRICS else parse_text)(text)
 
 
 @contextmanager
 def exporter(url: str) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
-    """Start the exporter; give its process, its address and the file of its log."""
+    """Start the exporter; yield its process, address and log file."""
     with tempfile.TemporaryDirectory() as name:
         folder, log = Path(name, "tokens"), Path(name, "log")
         folder.mkdir()
@@ -188,7 +188,7 @@ def exporter(url: str) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
 
 
 def address(process: subprocess.Popen[str], log: Path) -> str:
-    """Wait until the exporter listens; return where."""
+    """Wait until the exporter listens; return its address."""
     ends = time.monotonic() + 30
     while time.monotonic() < ends and process.poll() is None:
         if found := re.search(r"msg=listening address=(\S+)", log.read_text()):
@@ -208,7 +208,7 @@ def main() -> int:
         session.trust_env = False
         watch = Watch(chaos, url, process.pid)
         ends = time.monotonic() + 60 * given.minutes
-        # The first poll of every account may take its second; until then nothing is ready.
+        # The first poll of each account may take a second; until then /-/ready fails.
         while session.get(f"{url}/-/ready", timeout=5).status_code != requests.codes.ok:
             time.sleep(0.05)
         while time.monotonic() < ends and chaos.faults < given.faults and process.poll() is None:
@@ -221,7 +221,7 @@ def main() -> int:
 
 
 def report(watch: Watch, status: int, said: str, seed: int) -> int:
-    """Tell what was seen; return 1 if any of it is not as it should be."""
+    """Print the results; return 1 if anything is wrong."""
     files, threads, memory = watch.growth()
     leaks = watch.leaks + sum(map(betrays, said.splitlines()))
     chaos = watch.chaos

@@ -1,4 +1,4 @@
-"""The experiments. Each measures all its contenders in turns, so that noise befalls them alike."""
+"""The experiments. Each measures its contenders in turns, so that noise affects all alike."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Scrapes:
 
 
 def scrapes(contenders: Sequence[Contender], rounds: int, *, gzip: bool = True) -> list[Scrapes]:
-    """Scrape each contender over its own connection, some times in a row, round by round."""
+    """Scrape each contender over its own connection, several times in a row, in rounds."""
     results = [Scrapes() for _ in contenders]
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(c.port)) for c in contenders]
@@ -122,7 +122,7 @@ def scrape_durations(found: Field, folder: Path, interval: int, samples: int) ->
 
 @dataclass
 class Polls:
-    """What polls cost the exporter, and those who scrape it meanwhile; in milliseconds."""
+    """The cost of polls to the exporter and to its scrapes meanwhile, in milliseconds."""
 
     cpu: float = 0.0
     quiet: float = 0.0
@@ -135,7 +135,7 @@ class Polls:
 
 
 def polling(ours: Contender, other: Contender | None, count: int) -> Polls:
-    """Have the exporter poll, so many times in peace and so many times while it is scraped."""
+    """Have the exporter poll, this many times undisturbed and as many times during scrapes."""
     with ExitStack() as stack:
         client = stack.enter_context(Client(ours.port))
         beside = stack.enter_context(Client(other.port)) if other else None
@@ -165,18 +165,18 @@ def polling(ours: Contender, other: Contender | None, count: int) -> Polls:
 
 
 def _poll(ours: Contender, client: Client) -> int:
-    """Have the exporter poll at once; return how many polls there will have been."""
+    """Have the exporter poll at once; return the number of polls after that one."""
     count = polls(client, ours.path) + 1
     ours.process.send_signal(signal.SIGHUP)
     return count
 
 
 def starts(folder: Path, count: int) -> dict[str, list[float]]:
-    """Start servers over and over; return the milliseconds until the first answered scrape."""
+    """Start servers repeatedly; return the milliseconds until the first answered scrape."""
     empty = folder / "empty.prom"
     empty.touch()
     commands: dict[str, Callable[[int], Sequence[str | Path]]] = {
-        OURS: exporter_command(1),  # an API that nobody answers for: a scrape does not need it
+        OURS: exporter_command(1),  # no API listens there: a scrape does not need one
         STOCK: lambda port: [sys.executable, "-m", "bench.stock", str(port), empty],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
@@ -190,7 +190,7 @@ def starts(folder: Path, count: int) -> dict[str, list[float]]:
 
 @dataclass(frozen=True)
 class Siege:
-    """How a server does with hostile clients, and without: milliseconds and megabytes."""
+    """A server's scrapes with and without hostile clients: milliseconds and megabytes."""
 
     before: list[float]
     meanwhile: list[float]
@@ -201,7 +201,7 @@ class Siege:
 def besieged(
     target: Contender, clients: int, request: bytes, count: int, *, small_window: bool = False
 ) -> Siege:
-    """Scrape while clients have sent this and do no more."""
+    """Scrape while clients that sent this stay idle."""
     with Client(target.port) as client:
         before = [client.get(target.path).seconds * 1000 for _ in range(count)]
         memory = megabytes(target.pid)

@@ -1,4 +1,4 @@
-"""The variables by which a person chooses what a dashboard shows."""
+"""The variables that select what a dashboard shows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ONE_ACCOUNT = variable("account", "Account", _ACCOUNTS, many=False)
 
 REPO = variable("repo", "Repo", f"label_values(borgbase_repo_info{{{ACCOUNT}}}, repo)", many=False)
 
-# The id of the repo that has, or in the shown time had, the chosen name: a link with an old name
-# still leads to the repo, and its history goes on before the rename.
+# The id of the repo that has, or had in the shown time, the chosen name: a link with an old name
+# still leads to the repo, and its history includes the time before the rename.
 REPO_ID = variable(
     "repo_id",
     "Repo id",

@@ -122,8 +122,8 @@ def _times() -> list[m.Json]:
 
 
 def _counters() -> list[m.Json]:
-    # They move once per poll: over less than an hour there would be more gaps than bars.
-    # A query's own least step would be taken for the scrape interval, a panel's is not.
+    # They change once per poll: over less than an hour there would be more gaps than bars. Grafana
+    # takes a query's minimum step as the scrape interval, but not a panel's.
     hourly = {"interval": "1h"}
     polls = f"borgbase_polls_total{{{q.ACCOUNT}}}"
     failures = f"borgbase_poll_failures_total{{{q.ACCOUNT}}}"

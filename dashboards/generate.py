@@ -1,4 +1,4 @@
-"""Write the dashboards' JSON: `python -m dashboards.generate`. A test fails when it is stale.
+"""Write the dashboards' JSON: `python -m dashboards.generate`. A test fails if it is stale.
 
 `python -m dashboards.generate FOLDER` writes the form that grafana.com takes, for a release.
 """
@@ -26,12 +26,12 @@ def files() -> dict[str, str]:
 
 
 def text(dashboard: Json) -> str:
-    """Spell a dashboard so that a change of it reads well as a diff."""
+    """Format a dashboard so that its changes make readable diffs."""
     return json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
 
 
 def shared(content: str) -> Json:
-    """Turn a file into what grafana.com takes: the data source is asked for during the import."""
+    """Convert a file for grafana.com: the import asks for the data source."""
     content = content.replace("${datasource:queryparam}&", "")
     dashboard: Json = json.loads(content.replace("${datasource}", f"${{{INPUT}}}"))
     variables = dashboard["templating"]["list"]

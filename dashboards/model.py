@@ -1,7 +1,7 @@
 """Grafana's classic dashboard model, as far as these dashboards need it.
 
-Plain dicts: the SDK for Python is released under version numbers that cannot be pinned sanely,
-and would save none of this.
+Plain dicts: version numbers of the SDK for Python are unsuitable for pinning, and it would not make
+this shorter.
 """
 
 from __future__ import annotations

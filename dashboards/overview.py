@@ -48,7 +48,7 @@ SIMULATED_DATA = m.annotation(
 
 
 def source() -> m.Json:
-    """Say whether the data is invented."""
+    """Show whether the data is simulated."""
     up = q.newest("borgbase_up", "account")
     return m.stat(
         "Data from",
@@ -76,7 +76,7 @@ def scrapes_failing() -> m.Json:
 
 
 def data_age() -> m.Json:
-    """Say how old the numbers are."""
+    """Show how old the numbers are."""
     return m.stat(
         "Data age",
         "Time since the last successful poll; of several accounts, the longest. The values are as"
@@ -282,7 +282,7 @@ def _accounts() -> m.Json:
 
 def _trends() -> list[m.Json]:
     by_repo = q.of_repo("usage_bytes")
-    # The largest as of the end of the shown range, so that they are the same ten all along.
+    # The largest at the end of the shown range, so that the same ten are shown throughout.
     last = f"last_over_time(borgbase_repo_usage_bytes{{{q.ACCOUNT}}}[1d] @ end())"
     largest = f"topk(10, max by ({q.BY_ID}) ({last}))"
     included, most = q.of_account("plan_included_bytes"), q.of_account("plan_max_bytes")

@@ -1,6 +1,6 @@
 """The PromQL that dashboards share: raw metrics only, so that no recording rule is needed.
 
-`max by` takes what replicas, restarts and several Prometheus jobs repeat for one. A repo that is
+`max by` merges series that replicas, restarts and several Prometheus jobs repeat. A repo that is
 renamed is still the same repo: what looks back in time matches on account and repo_id.
 """
 
@@ -27,12 +27,12 @@ EXPIRY_DAYS = 14
 
 
 def newest(metric: str, by: str, where: str = ACCOUNT) -> str:
-    """Give a gauge once for each of what it is about."""
+    """Return a gauge once for each of its subjects."""
     return f"max by ({by}) ({metric}{{{where}}})"
 
 
 def of_repo(metric: str, where: str = ACCOUNT, by: str = BY_REPO) -> str:
-    """Give a gauge once for each repo."""
+    """Return a gauge once for each repo."""
     return newest(f"borgbase_repo_{metric}", by, where)
 
 
@@ -45,9 +45,9 @@ NOTHING_SET, NO_REPOS = -1, -2
 
 
 def otherwise(expr: str, metric: str) -> str:
-    """Give NOTHING_SET where there is `metric` but nothing to compute `expr` from, or NO_REPOS.
+    """Return NOTHING_SET where `metric` exists but `expr` has no result, or NO_REPOS.
 
-    Nothing at all then means that it is unknown.
+    No value at all means unknown.
     """
     none = f"sum({of_account('repos')}) == 0"
     return f"{expr} or 0 * count({metric}) + {NOTHING_SET} or ({none}) + {NO_REPOS}"
@@ -64,7 +64,7 @@ def polled() -> str:
 
 
 def age(where: str = ACCOUNT, by: str = BY_REPO, *, or_created: bool = False) -> str:
-    """Seconds without a write, as of the last good poll: nobody knows of later ones.
+    """Seconds without a write, as of the last good poll: later writes are unknown.
 
     A repo never written to has no age, or counts from its creation.
     """
@@ -98,14 +98,14 @@ def growth(where: str = ACCOUNT) -> str:
 
 
 def days_left(where: str = ACCOUNT, by: str = BY_REPO) -> str:
-    """Days until the quota is used up; absent without a quota, and where it takes ten years."""
+    """Days until the quota is used up; absent without a quota, and beyond ten years."""
     room = f"{of_repo('quota_bytes', where, by)} - {of_repo('usage_bytes', where, by)}"
     rate = f"({growth(where)} > 0)"
     return f"clamp_min({room}, 0) / on ({BY_ID}) group_left () {rate} < 3650"
 
 
 def named(by_id: str, where: str = ACCOUNT) -> str:
-    """Give what is known by account and repo_id the repo's present name."""
+    """Add the repo's current name to series by account and repo_id."""
     name = of_repo("info", where)
     return f"{name} * on ({BY_ID}) group_left () ({by_id})"
 
@@ -123,7 +123,7 @@ def info(where: str = ACCOUNT) -> str:
 
 
 def plan_limit() -> str:
-    """Give what the plan allows, by account: its maximum or, without one, what it includes."""
+    """Return the plan's limit, by account: its maximum or, without one, what it includes."""
     return f"{of_account('plan_max_bytes')} or {of_account('plan_included_bytes')}"
 
 
@@ -133,7 +133,7 @@ def plan_used() -> str:
 
 
 def expiring() -> str:
-    """Time at which subscriptions and tokens end within 90 days, or did within 30."""
+    """When subscriptions and tokens end, if within 90 days or less than 30 days ago."""
     renewed = of_account("auto_renew")
     ends = of_account("subscription_end_timestamp_seconds")
     token = newest("borgbase_api_token_expiration_timestamp_seconds", "account, token")
@@ -155,17 +155,17 @@ def _called(what: str, expr: str) -> str:
 
 
 def firing(by: str, severity: str = ".*") -> str:
-    """Give our firing alerts; that of an exporter that is gone has no account, and maybe no job."""
+    """Return the firing alerts; that of a missing exporter has no account, and maybe no job."""
     where = 'job=~"$job|", account=~`${account:regex}|`, alertstate="firing"'
     return f'max by ({by}) (ALERTS{{alertname=~"BorgBase.+", severity=~"{severity}", {where}}})'
 
 
 def rules() -> str:
-    """Give what the recording rules of this project have written: a sign that they run."""
+    """Return the results of this project's recording rules: a sign that they run."""
     return f'{{__name__=~"[a-z]+:borgbase_.+", {JOB}}}'
 
 
 def scrapes() -> str:
-    """Whether each exporter of the shown time answers Prometheus."""
+    """Whether each exporter in the shown time answers Prometheus."""
     seen = f"last_over_time(borgbase_exporter_build_info{{{JOB}}}[$__range])"
     return f"max by (job, instance) (up{{{JOB}}} and on (job, instance) {seen})"

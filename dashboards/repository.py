@@ -7,7 +7,7 @@ from dashboards import queries as q
 from dashboards.choices import JOBS, ONE_ACCOUNT, REPO, REPO_ID
 from dashboards.overview import DAYS_LEFT, LATENESS, QUOTA, SIMULATED_DATA, UP, source
 
-# One repo: a rename in the shown time must not make two of it.
+# One repo, even if it is renamed in the shown time.
 ONE = q.BY_ID
 TILE = 3, 4
 
@@ -17,7 +17,7 @@ def _of(metric: str) -> str:
 
 
 def _or_why(expr: str, *reasons: tuple[str, int]) -> str:
-    """Give a negative number that names the first reason, where there is no value."""
+    """Return a negative number that stands for the first reason, where there is no value."""
     usage = _of("usage_bytes")
     parts = [f"0 * ({usage} {where}) - {number}" for where, number in reasons]
     return " or ".join((expr, *parts))
@@ -200,7 +200,7 @@ def repository() -> m.Json:
                 "Firing alerts", alerts, m.ORANGE, "1h",
                 titleFormat="{{alertname}}", tagKeys="severity",
             ),
-            # Each write is one line in every panel: for those who ask for them.
+            # Each write is a line in every panel, so they are off by default.
             m.annotation(
                 "Writes", f"{_of('last_modified_timestamp_seconds')} * 1000", m.BLUE, "1h",
                 titleFormat="written to", useValueForTime=True, enable=False,
