@@ -7,7 +7,7 @@ const NODE = /^(assert|buffer|crypto|events|fs|http|https|net|os|path|stream|tls
 const repairs = {
   name: 'repairs',
   setup(bundle) {
-    // Libraries ask for node's modules where there is node; in the browser they do without.
+    // Libraries import node's modules only where node exists; the browser does not need them.
     bundle.onResolve({ filter: NODE }, ({ path }) => ({ path, namespace: 'absent' }));
     bundle.onLoad({ filter: /.*/, namespace: 'absent' }, () => ({ contents: 'module.exports = {}' }));
     // Scenes imports defaults that this package's types for tables do not have.

@@ -38,7 +38,7 @@ function transformations(): any {
 }
 
 function runRequest(datasource: any, request: any, custom?: any): any {
-  // A variable's query gives texts, not frames.
+  // A variable's query returns texts, not frames.
   if (custom) return custom(request).pipe(map((found: any) => ({ state: LoadingState.Done, series: found.data ?? [], request, timeRange: request.range })));
   const finished = (response: any) => ({
     state: response.error || response.errors?.length ? LoadingState.Error : LoadingState.Done,

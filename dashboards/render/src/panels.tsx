@@ -1,4 +1,4 @@
-// The panels. Grafana's components draw them; what is around those in its application is not in a package.
+// The panels. Grafana's components draw them; no package has the code around them.
 import {
   FieldType, PanelPlugin, PanelProps, VizOrientation, cacheFieldDisplayNames, getDisplayValueAlignmentFactors, getFieldDisplayName, getFieldDisplayValues,
   identityOverrideProcessor,

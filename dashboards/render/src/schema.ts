@@ -1,4 +1,4 @@
-// What Grafana's schema says of the dashboards' JSON; tests write the JSON beside this file and compile it.
+// Grafana's schema of the dashboards' JSON; tests write the JSON beside this file and compile it.
 import type { Dashboard, FieldConfigSource, GraphFieldConfig, TableFieldOptions } from '@grafana/schema';
 import type { Options as StatOptions } from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import type { Options as TimelineOptions, FieldConfig as TimelineConfig } from '@grafana/schema/dist/esm/raw/composable/statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen';
@@ -8,7 +8,7 @@ import type { Options as LinesOptions } from '@grafana/schema/dist/esm/raw/compo
 // JSON has the values of enumerations and not their members.
 type Plain<T> = T extends string ? `${T}` : T extends number ? number : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
 
-// What the data source adds to Grafana's own.
+// The data source's additions to Grafana's types.
 type Annotation = { expr: string; step: string; titleFormat?: string; tagKeys?: string; useValueForTime?: boolean };
 
 type Own = Plain<Omit<Dashboard, 'id' | 'panels' | 'annotations' | 'templating'>>;

@@ -114,7 +114,7 @@ const fold = (page) => {
   for (const one of page.querySelectorAll("details[open]")) one.open = false;
 };
 
-// An account that fares better or worse than before is another thing to look at.
+// An account whose state changed is folded or unfolded as on a new page.
 const keyOf = (details) => `${details.className} ${details.dataset.key}`;
 
 function take(fresh, now) {
