@@ -175,7 +175,7 @@ def test_an_endless_line_is_not_read_to_its_end(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"my_metric 1\n", "is of another origin; delete it, or write elsewhere"),
+        (b"my_metric 1\n", "is not a file of this program; delete it, or write elsewhere"),
         (None, "is not a file"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_token_file_is_read_again_each_time_and_stripped(path: Path) -> None:
     [
         (b" \n\t", "is empty"),
         *(
-            (content, "is not a token alone")
+            (content, "must be only a token")
             for content in (
                 *(b"two tokens", b"line\r\nbreak", b"'a.b.c'", b"Authorization: Bearer a.b.c"),
                 *(b"export TOKEN='a.b.c'", b"TOKEN=a.b.c", b"./token", b"/run/token", b"~/token"),

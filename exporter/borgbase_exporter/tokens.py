@@ -33,7 +33,7 @@ class GivenToken:
             raise TokenError(f"{self.origin}: is empty")
         if not TOKEN.fullmatch(token):
             raise TokenError(
-                f"{self.origin}: is not a token alone: remove quotes, spaces, line breaks, names "
+                f"{self.origin}: must be only a token: remove quotes, spaces, line breaks, names "
                 'and "Bearer"; a path belongs in BORGBASE_TOKEN_FILE'
             )
         return token

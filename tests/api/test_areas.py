@@ -231,7 +231,7 @@ def test_an_empty_list_counts_only_if_the_api_confirms_the_token() -> None:
     nobody = Answer({"repoList": msgspec.Raw(b"[]")})
 
     assert decode("repos", nobody).part == RepoList((), complete=True)
-    with pytest.raises(PollError, match="does not report who asks"):
+    with pytest.raises(PollError, match="does not confirm the token"):
         decode("repos", replace(nobody, missing=frozenset({"Query.isAuthenticated"})))
 
 

@@ -235,7 +235,7 @@ def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> N
     assert command(Canned({"a": range(1000, 1005), "b": None})) == 1
 
     assert command.problems == (
-        'borgbase-exporter: account default: without repo host-b: the API gives no "u1": '
+        'borgbase-exporter: account default: without repo host-b: the API returns no "u1": '
         "null without an error\n"
     )
     samples = command.samples
@@ -271,7 +271,7 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
         (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y�[1m"),
         (["--repo", "x" * 70], "--repo: there is no word of 70 characters"),
         (["--since=2h"], "--since: is not before --until, so there is nothing to write"),
-        (["--until=2h59m"], "--until: must be 3h ago or more, for Prometheus' own newest samples"),
+        (["--until=2h59m"], "--until: must be 3h ago or more: Prometheus holds the newest samples"),
         (
             ["--since=2024-09-01", "--until=2024-09-02"],
             "there is nothing to write: no daily values in that time",
@@ -303,7 +303,7 @@ def test_an_impossible_output_is_reported_before_any_query(
 def test_without_a_token_file_there_is_nothing_to_query(command: Backfill) -> None:
     command.token_file().unlink()
     assert command("https://api.invalid/graphql") == 1
-    assert command.problems == "borgbase-exporter: no token files, so there is nothing to ask for\n"
+    assert command.problems == "borgbase-exporter: no token files, so there is nothing to query\n"
 
 
 def test_a_token_without_permission_is_reported_at_once(command: Backfill) -> None:
@@ -314,7 +314,7 @@ def test_a_token_without_permission_is_reported_at_once(command: Backfill) -> No
 
     assert command.waited == []
     *_, last = command.problems.splitlines()
-    assert last.startswith('borgbase-exporter: account default: the token may not ask for "u0": ')
+    assert last.startswith('borgbase-exporter: account default: the token may not read "u0": ')
     assert command.left == []
 
 

@@ -226,7 +226,7 @@ def test_the_password_is_sent_and_never_shown(check: Checked) -> None:
         ({"status": 404}, "HTTP status 404, no report: is this a borgbase-exporter"),
         ({"status": 302, "headers": {"Location": "http://elsewhere.example/"}}, "HTTP status 302"),
         ({"body": b"<html>"}, "not a report"),
-        ({"body": b'{"schema": 99}'}, "not a report that this release reads: "),
+        ({"body": b'{"schema": 99}'}, "not a report that this release can read: "),
         ({"body": requests.ConnectTimeout("secret@host")}, "no answer in time"),
         ({"body": requests.ConnectionError("reset: by peer")}, "by peer"),
     ],

@@ -62,7 +62,7 @@ def test_a_report_survives_its_encoding() -> None:
     [
         (b"<html>", "not a report"),
         (b"[]", "not a report"),
-        (b'{"schema": 2}', "not a report that this release reads"),
+        (b'{"schema": 2}', "not a report that this release can read"),
         (b'{"schema": 1, "accounts": "none"}', "not a report"),
     ],
 )

@@ -107,7 +107,7 @@ def _repos(answer: Answer, skipped: Skipped) -> model.RepoList:
     nodes = answer.read(_Repos, skipped).repo_list
     if not nodes and not skipped.entries and "Query.isAuthenticated" in answer.missing:
         # An invalid token also returns an empty list, and nothing here distinguishes the two.
-        text = "the list of repos is empty, and the API does not report who asks"
+        text = "the list of repos is empty, and the API does not confirm the token"
         raise PollError(Reason.GRAPHQL, text)
     repos = _distinct(map(_repo, nodes), skipped)
     unknown = any(node.usage is UNSET for node in nodes)

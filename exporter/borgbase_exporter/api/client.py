@@ -71,14 +71,14 @@ class Answer:
         """Read one root field; raise PollError if it is unusable."""
         raw = self.data.get(name, NULL)
         if raw == NULL and self.denied:
-            raise PollError(Reason.AUTH, f'the token may not ask for "{name}": {self.error}')
+            raise PollError(Reason.AUTH, f'the token may not read "{name}": {self.error}')
         if raw == NULL:
             why = self.error or "null without an error"
-            raise PollError(Reason.GRAPHQL, f'the API gives no "{name}": {why}')
+            raise PollError(Reason.GRAPHQL, f'the API returns no "{name}": {why}')
         try:
             return reader(annotation)(raw, skipped)
         except UNREADABLE as error:
-            text = f'the "{name}" of the API is not readable: {error}'
+            text = f'"{name}" from the API cannot be decoded: {error}'
             raise PollError(Reason.GRAPHQL, text) from None
 
 

@@ -78,7 +78,7 @@ def run(
 def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) -> int:
     since, until = _timestamp(given.since, now), _timestamp(given.until, now)
     if until > now - HEAD:
-        raise CommandError("--until: must be 3h ago or more, for Prometheus' own newest samples")
+        raise CommandError("--until: must be 3h ago or more: Prometheus holds the newest samples")
     if since >= until:
         raise CommandError("--since: is not before --until, so there is nothing to write")
     output = given.output.resolve()
@@ -120,7 +120,7 @@ def _accounts(given: settings.Backfill, wait: Wait, problems: list[str]) -> list
         with _explained(f"account {name}"):
             accounts.append(_account(given, name, source.read(), problems))
     if not accounts:
-        raise CommandError("no token files, so there is nothing to ask for")
+        raise CommandError("no token files, so there is nothing to query")
     found = {word for a in accounts for repo in a.repos.values() for word in (repo.id, repo.name)}
     if unknown := [word for word in given.repos if word not in found]:
         # A word that is too long for a name may be a token given by mistake.

@@ -111,7 +111,7 @@ async def _serve(settings: Serve) -> int:
         exporter.accounts.stop()
         await server.stop()
         return 0
-    log.error("a task of the exporter has ended by itself", exc_info=ended[0].exception())
+    log.error("a task of the exporter ended unexpectedly", exc_info=ended[0].exception())
     return 1
 
 
@@ -151,7 +151,7 @@ def reconfigure(path: Path, settings: Serve, app: App, server: Server) -> None:
             log.error("%s", fault)  # noqa: TRY400  # the traceback says no more
         return
     if settings.web.config.users and not web.users:
-        log.error("%s: no users any more; to serve without passwords restart the exporter", path)
+        log.error("%s: no users left; restart the exporter to serve without passwords", path)
     elif server.configure(web.tls):
         app.configure(web)
         log.info("web configuration reloaded", extra={"file": str(path)})

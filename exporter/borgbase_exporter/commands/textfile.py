@@ -116,7 +116,7 @@ def read(path: Path, api: str) -> Mapping[str, AccountMemory]:
     if not line:
         return {}  # no content to protect
     if not line.startswith(MARK):
-        raise CommandError(f"{path}: is of another origin; delete it, or write elsewhere")
+        raise CommandError(f"{path}: is not a file of this program; delete it, or write elsewhere")
     try:
         memory = msgspec.json.decode(line.removeprefix(MARK), type=Memory)
     except (ValueError, RecursionError):

@@ -233,7 +233,7 @@ def decode(document: bytes) -> Report:
     try:
         return msgspec.json.decode(document, type=Report)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"not a report that this release reads: {error}") from None
+        raise ValueError(f"not a report that this release can read: {error}") from None
 
 
 def well(report: Report, account: str | None, severity: str) -> tuple[int, str]:

@@ -131,7 +131,7 @@ def _parsed(arguments: Sequence[str], faults: list[str]) -> tuple[str, Given]:
         given[PATH].append((PATH, more.pop(0)))
     known = [flag for flag, (own, _) in FLAGS.items() if own in SETTINGS.get(command, ALL)]
     faults += [f"{_shown(flag)}: no such flag{_near(flag, known)}" for flag in unknown]
-    faults += [f'"{_shown(word)}": one word too many' for word in more]
+    faults += [f'"{_shown(word)}": unexpected argument' for word in more]
     return command, given
 
 
@@ -195,15 +195,15 @@ def _contradictions(made: Command, used: AbstractSet[str]) -> Iterator[str]:
         yield "--no-collector.…: all collectors are off, so nothing is left to do"
     url = made.api.url or ""
     if made.api.proxy and url.startswith("http:") and is_loopback(url):
-        yield "--api.proxy: not with http in --api.url: it would send the token unencrypted"
+        yield "--api.proxy: not with http in --api.url: the proxy would see the token"
     if made.demo and "--from" in used:
         yield "--demo and --from: give only one of them"
     if used >= {"--from", "--report"}:
-        yield "--report: not with --from, which does not ask the API"
+        yield "--report: not with --from, which does not query the API"
     if not made.demo and len(places := [flag for flag in PLACES if flag in used]) > 1:
         yield f"{' and '.join(places)}: give only one of them"
     if not made.demo and used >= {"--token.dir", "--account"}:
-        yield "--account: not with --token.dir, where the names of files are the accounts'"
+        yield "--account: not with --token.dir, where file names are the account names"
 
 
 def _unwise(made: Command, used: AbstractSet[str]) -> Iterator[str]:

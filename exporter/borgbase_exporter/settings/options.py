@@ -147,11 +147,11 @@ class Check(Common):
     )
     source: str | None = setting(
         of.secret_url,
-        "address of a running exporter to ask instead of the API",
+        "address of a running exporter to query instead of the API",
         secret=True,
         flag="--from",
     )
-    report: Path | None = setting(Path, "file to write the report to")
+    report: Path | None = setting(Path, "file that describes the API's answers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

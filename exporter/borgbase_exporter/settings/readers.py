@@ -113,7 +113,7 @@ def label(text: str) -> tuple[str, str]:
     if not equals or not re.fullmatch(r"(?!__)[a-zA-Z_]\w*", name, re.ASCII):
         raise ValueError("is not a label such as job=borgbase")
     if name in {"account", "repo_id", "repo"}:
-        raise ValueError("is one of the series' own labels")
+        raise ValueError("is a label that the series already have")
     return name, encodable(value)
 
 

@@ -26,7 +26,7 @@ class Certificates:
                 self._context, self._stamps = self.tls.context(), stamps
                 log.info("new certificates are in use")
         except (OSError, ValueError) as error:
-            log.error("certificates cannot be used, the last good ones stay: %s", error)  # noqa: TRY400  # the traceback says no more
+            log.error("certificates cannot be used, the last good ones remain in use: %s", error)  # noqa: TRY400  # the traceback says no more
         return self._context
 
 
