@@ -25,9 +25,9 @@ class Scale:
     """How much to measure."""
 
     sizes: tuple[int, ...]
-    """Repos with which all contenders are compared; the last is the one the goals are about."""
+    """Numbers of repos for comparing all contenders; the goals apply to the last one."""
     curve: tuple[int, ...]
-    """Repos with which the exporter alone is measured."""
+    """Numbers of repos for measuring the exporter alone."""
     rounds: int
     polls: int
     starts: int

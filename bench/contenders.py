@@ -25,7 +25,7 @@ NODE, PUSH = "node_exporter", "pushgateway"
 PATIENCE = 120.0
 PAUSE = 0.002
 OWN = ("process_", "python_")
-"""Families that each process has of its own."""
+"""Families that each process adds itself."""
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,11 @@ from tests.test_faults import FAULTS
 ROOT = Path(__file__).resolve().parent.parent
 ACCOUNTS = 24
 HEALTHY = 0.5
-"""The share of the connections that nothing happens to."""
+"""The share of connections without a fault."""
 FIRST = 1000
-"""The first usage handed out; what the faults carry is less, and must never be shown."""
+"""The first usage returned; the usage in faulty answers is less, and must never be shown."""
 SPARE_FILES, SPARE_THREADS, SPARE_MEMORY = 16, 16, 24 << 10
-"""How much more the last third of the time may take than the first; memory in KiB."""
+"""How much more the last third may use than the first; memory in KiB."""
 
 
 SCRIPTS: dict[str, Script] = {

@@ -39,7 +39,7 @@ from tests.programs import program
 
 BATCH_SECONDS = 0.2
 BATCH = 20
-"""Scrapes of one contender in a row, in so many seconds at most."""
+"""Scrapes of one contender in a row, and the most seconds for them."""
 PAUSE = 0.002
 HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
 """What a client sends that then stalls."""
@@ -195,7 +195,7 @@ class Siege:
     before: list[float]
     meanwhile: list[float]
     memory: float
-    """What the hostile clients cost."""
+    """The memory that hostile clients cost."""
 
 
 def besieged(

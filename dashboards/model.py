@@ -20,7 +20,7 @@ WIDTH = 24
 """Columns of Grafana's grid."""
 
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#8e8e8e"
-"""Well, good to know, a warning, critical; a mere fact; off or unknown."""
+"""Well, notable, warning, critical; neutral; off or unknown."""
 
 UNKNOWN = "unknown"
 DAYS = "suffix: d"
@@ -179,7 +179,7 @@ def lines(
 
 
 def fixed(colour: str) -> Json:
-    """Give a line a colour of its own."""
+    """Give a line a fixed colour."""
     return {"mode": "fixed", "fixedColor": colour}
 
 

@@ -23,7 +23,7 @@ PRESSURE = m.steps(q.QUOTA[0], 1)
 DATA_AGE = m.steps(2 * 3600, 6 * 3600)
 DAYS_LEFT = m.steps(3, q.EXPIRY_DAYS, colours=(m.RED, m.ORANGE, m.GREEN))
 EXPIRY = m.steps(-30, 3, q.EXPIRY_DAYS, colours=(m.GREY, m.RED, m.ORANGE, m.GREEN))
-"""What ended long ago has been given up."""
+"""What ended long ago counts as cancelled."""
 
 SEVERITIES = {3: ("critical", m.RED), 2: ("warning", m.ORANGE), 1: ("info", m.BLUE)}
 FLAGS: m.Words = {

@@ -7,7 +7,7 @@ import pytest
 CANARY = "canary.c3VwZXItc2VjcmV0LWRvLW5vdC1sZWFr.token-0123456789abcdef"
 
 TRACES = (CANARY.split(".")[1], "super-secret-do-not-leak", CANARY.split(".")[2])
-"""What reveals it, also in part or decoded."""
+"""Texts that reveal the token, also in part or decoded."""
 
 MASK = "[the planted token]"
 

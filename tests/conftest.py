@@ -16,7 +16,7 @@ from tests.canary import pytest_runtest_makereport
 __all__ = ["pytest_collection_modifyitems", "pytest_runtest_makereport"]
 
 MARKERS = {"tests.programs": "programs", "tests.gotools": "go"}
-"""By the module that fetches or builds external programs, the marker of the tests that use it."""
+"""Markers for tests by the module, fetching or building external programs, that they use."""
 
 # In scripts, `nohup` and `&` ignore SIGINT, which the processes under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)

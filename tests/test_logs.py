@@ -73,7 +73,7 @@ print("ended")
 
 @pytest.fixture
 def process() -> Iterator[Any]:
-    """Yield a program that has logged much; nobody has read any of it."""
+    """Yield a program that has logged a lot, none of which has been read."""
     command, path = (sys.executable, "-c", LOGS_TOO_MUCH), os.pathsep.join(sys.path)
     environment, pipe = {**os.environ, "PYTHONPATH": path}, subprocess.PIPE
     with subprocess.Popen(

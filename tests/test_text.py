@@ -1,4 +1,4 @@
-"""Foreign text made safe to show, and how sizes, times and shares are spelled."""
+"""Foreign text made safe to show, and the format of sizes, times and shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text for people: foreign text made safe to show, and how numbers and times are spelled."""
+"""Text for people: makes foreign text safe to show, and formats numbers and times."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ NOON = (TODAY + 0.5) * DAY
 MB = 1_000_000
 
 Usage = Mapping[str, Sequence[int | None] | None]
-"""By a repo's id, a value for each day up to today, None where there is none; or no list at all."""
+"""By repo id, a value for each day up to today, None for a missing one; or no list at all."""
 
 _ALIAS = re.compile(r'(\w+): repoUsageList\(repoId: "(\w+)"\)')
 

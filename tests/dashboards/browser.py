@@ -27,7 +27,7 @@ CACHE = ROOT / ".cache" / "render"  # where npm installs its packages (700 MB)
 ROW_HEIGHT = 38  # pixels of a row of Grafana's grid, with its margin
 ORIGIN = "http://localhost"  # answered by this module, never by the network
 PATIENCE = 120_000
-"""Milliseconds after which a page is given up: far longer than it takes on a busy machine."""
+"""Milliseconds to wait for a page: far more than it takes on a busy machine."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 @font-face { font-family: Inter; font-weight: 400; src: url(/inter-latin-400-normal.woff2) }
 @font-face { font-family: Inter; font-weight: 500; src: url(/inter-latin-500-normal.woff2) }

@@ -31,7 +31,7 @@ SOURCE = ROOT / "deploy" / "helm" / "borgbase-exporter"
 FOLDER = Path(__file__).parent / "helm"
 PAGE = ROOT / "docs" / "kubernetes.md"
 RENEW = "RENEW_GOLDEN"
-"""Set it to have the golden file and the table of values written instead of compared."""
+"""The variable that makes the tests write the golden file and the table of values."""
 RULES = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
 DASHBOARDS = sorted((ROOT / "dashboards").glob("*.json"))
 OPERATOR = "github.com/prometheus-operator/prometheus-operator"
@@ -50,7 +50,7 @@ DEFAULTS: Manifest = yaml.safe_load((SOURCE / "values.yaml").read_text("utf-8"))
 
 
 class Helm:
-    """Helm, with folders of its own, and the chart with its files as `make chart` copies them."""
+    """Helm with temporary folders, and the chart with its files as `make chart` copies them."""
 
     def __init__(self, folder: Path) -> None:
         self._program = require_tool("helm")

@@ -92,7 +92,7 @@ KINDS: dict[str, Callable[[Any, Path], None]] = {
     "http_server_config": _web,
     "services": _compose,
 }
-"""By a key that the document has, how to check it."""
+"""How to check a document, by a key that it has."""
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)

@@ -26,7 +26,7 @@ ANYWHERE = "127.0.0.1:0"  # any free port; the process logs which
 
 RETRY_SECONDS = 0.02
 PATIENCE = 30.0
-"""Seconds after which waiting is given up: far longer than things take on a busy machine."""
+"""Seconds to wait for a condition: far more than it takes on a busy machine."""
 
 T = TypeVar("T")
 Series = tuple[str, frozenset[tuple[str, str]]]  # a metric's name and its labels

@@ -16,7 +16,7 @@ class ChangedRepo(Repo):
     """A repo whose usage a test set, or that was deleted."""
 
     shifts: tuple[tuple[float, float], ...] = ()
-    """(moment, bytes): what is added to the curve from a moment on, in order of time."""
+    """(moment, bytes): added to the curve from that moment on, in order of time."""
     deleted: float = inf
 
     def exists(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The GraphQL schema, as documented or with drift, and the execution of queries on it."""
+"""The GraphQL schema, as documented or with drift, and the execution of queries."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.lab.wire import Script, Wire
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 PAUSE = 0.01
-"""Seconds between two bytes of a drip: any number of them, and no read ever waits for long."""
+"""Seconds between two bytes of a drip, so short that no single read times out."""
 
 
 hold: Script = Wire.hold
@@ -96,7 +96,7 @@ def _zipped_mebibyte() -> bytes:
 
 
 def zeros(mebibytes: int) -> list[bytes]:
-    """Return so many MiB of zeros, gzipped to a thousandth, never ended properly."""
+    """Return this many MiB of zeros, gzipped to a thousandth, without a proper end."""
     return [gzip.compress(b"")[:10], *[_zipped_mebibyte()] * mebibytes]
 
 

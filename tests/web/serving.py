@@ -1,4 +1,4 @@
-"""The server in a thread of its own, on loopback, and what clients do to it."""
+"""The server in a separate thread, on loopback, and what clients do to it."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_an_answered_connection_that_falls_silent_is_dropped(
 
 
 def hung_up(*connections: socket.socket, count: int) -> set[int]:
-    """Wait until the server has reset so many connections, whose readers do not read."""
+    """Wait until the server has reset this many connections of clients that do not read."""
     poll = select.poll()
     gone: set[int] = set()
     for connection in connections:

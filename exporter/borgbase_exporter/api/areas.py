@@ -31,8 +31,8 @@ LIMITS = {"quota", "inactivity_limit", "max_repos"} | {"included_size", "include
 LIMITS |= {"max_size", "max_size_gb"}  # in these, zero or less means "no limit"
 
 HUGE = 10**18
-"""No true number is larger, and it leaves room for sums: past 1.8e308 Prometheus would refuse the
-whole scrape. Neither are NaN and the infinities, which a string may spell, within such bounds."""
+"""No real value is larger, and sums stay below 1.8e308, beyond which Prometheus would reject the
+whole scrape. The bounds also exclude NaN and infinities, which the API may send as strings."""
 Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
 Size = Annotated[float, Meta(ge=0, le=HUGE)]
 Count = Annotated[int, Meta(ge=-HUGE, le=HUGE)]

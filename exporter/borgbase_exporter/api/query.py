@@ -22,7 +22,7 @@ class Node(msgspec.Struct, rename="camel"):
 
     graphql: ClassVar[str]  # the type's name in the schema
     newer: ClassVar[Mapping[str, str]] = {}
-    """By a field's older spelling, the newer one: the older is for an API without the newer."""
+    """The newer name by a field's older name, which is for an API without the newer one."""
     optional: ClassVar[frozenset[str]] = frozenset()  # whose lack is not worth reporting
 
 

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
 BYTES_A_PART = 64
-"""What a comma or an escape of the answer costs at the least once it is decoded: a hostile answer
-of nothing else would take many times its own size."""
+"""The least memory that a comma or an escape in the answer takes when decoded: a hostile answer of
+these alone would take many times its size."""
 READABLE_ENCODINGS = {"", "identity", "gzip", "x-gzip"}
 CUT_SECONDS = 1.0  # how long a thread may take to notice that its connection was shut down
 ADDRESSES = 3  # how many addresses of a host can be tried in time, if none of them answers
@@ -70,7 +70,7 @@ class Transport:
         self._leftover: threading.Thread | None = None
 
     def post(self, query: str, token: str, *, seconds: float) -> Reply:
-        """Send a query and return the answer within so many seconds, or raise a PollError.
+        """Send a query and return the answer within `seconds`, or raise a PollError.
 
         The caller judges an error status: GraphQL servers explain errors in the body.
         """

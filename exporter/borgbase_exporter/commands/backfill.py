@@ -39,10 +39,10 @@ LONGEST_PAUSE = 60.0
 TRIES = 5  # failures in a row; each next try waits longer and asks for half as much
 PERMANENT = {Reason.AUTH, Reason.REDIRECT, Reason.TLS}
 HEAD = 3 * 3600.0
-"""Seconds that Prometheus may hold in memory alone, its head block. When it starts, it drops from
-there whatever is older than the end of its newest block: none may reach into that time."""
+"""The longest time that Prometheus holds in memory alone, its head block, in seconds. At its start
+it drops head samples older than the end of its newest block: no new block may reach there."""
 LABELS = {"job": "borgbase", "instance": "localhost:10133"}
-"""What Prometheus adds to the series by the configuration that ships with the exporter."""
+"""Labels that Prometheus adds with the configuration that ships with the exporter."""
 LONGEST_NAME = 60
 
 Wait = Callable[[float], None]

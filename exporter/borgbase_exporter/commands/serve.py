@@ -30,8 +30,8 @@ from borgbase_exporter.web.server import Server
 log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0002
-"""How long a thread that computes may keep the interpreter from others: a large answer takes it a
-dozen times, and a poll that is being decoded and rendered would keep it for 5 ms each time."""
+"""How long a computing thread may hold the interpreter: a large answer needs it a dozen times, and
+a thread that decodes or renders a poll would hold it for 5 ms each time."""
 M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 256 << 10
 """mallopt(3): blocks of that many bytes return to the system when they are freed."""
 

@@ -15,11 +15,10 @@ from borgbase_exporter.metrics.exposition import METRICS, OPENMETRICS, escaped
 
 DAY = 86_400
 STEP = 300
-"""Seconds between two samples. Prometheus looks back that far for the value at a moment: graphs
-would have holes where there is no sample in that time."""
+"""Seconds between two samples. Prometheus looks back this far for a value: graphs would have holes
+with fewer samples."""
 SPARSE_STEP = 3600
-"""The same for long ago, to save space: enough for averages, and for graphs whose steps are whole
-hours."""
+"""The same for old samples, to save space: enough for averages and for steps of whole hours."""
 UNITS = {"bytes": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
 UNITS |= {"GB": 1000**3, "GiB": 1024**3}
 TOLERANCE = 0.01  # how far off a value may be to fit a unit: kB and KiB are 2.4 % apart
@@ -118,7 +117,7 @@ class Writer:
         self.file.write(OPENMETRICS.header(next(m for m in METRICS if m.name == metric)).encode())
 
     def write(self, labels: Mapping[str, str], series: Series, unit: int = 1) -> None:
-        """Write the samples of a series, whose values count so many bytes."""
+        """Write the samples of a series, whose values are in units of this many bytes."""
         all_labels, before = {**labels, **self.labels}.items(), self.samples
         pairs = ",".join(f'{name}="{escaped(value)}"' for name, value in all_labels if value)
         for day, value in series:

@@ -18,7 +18,7 @@ from borgbase_exporter.tokens import AccountTokens, TokenSource
 log = logging.getLogger(__name__)
 
 RESCAN = 15.0
-"""Seconds between two looks at which accounts have a token."""
+"""Seconds between two checks of which accounts have a token."""
 GRACE = 30.0
 """Seconds that a poll may be late before its account counts as stuck."""
 AT_ONCE = 128

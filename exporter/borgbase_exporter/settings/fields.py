@@ -19,7 +19,7 @@ class Setting(NamedTuple):
     help: str
     default: str | None = None
     flag: str = ""
-    """The flag; else the variable of what has no flag, or the name of a positional argument."""
+    """The flag; without one, the variable, or the name of a positional argument."""
     absent: Any = None  # the value when there is neither a text nor a default
     required: bool = False
     repeatable: bool = False

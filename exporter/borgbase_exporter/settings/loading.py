@@ -32,7 +32,7 @@ FLAGS = {
     for setting in ALL.values()
     for flag, text in {setting.flag: None, **setting.shorthands}.items()
 }
-"""By all spellings, a setting's flag and, where the flag takes no value, what it gives."""
+"""By every form of a flag: the setting's flag and, if the form takes no value, its value."""
 PATH = "PATH"  # the positional argument
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 PLACES = (TOKEN_VARIABLE, "--token.file", "--token.dir")
