@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ class Site(Stage):
         arguments = ["--web.listen-address", "127.0.0.1:0", *flags]
         serve = load(arguments, {"BORGBASE_TOKEN": "x.y.z"})
         assert isinstance(serve, Serve)
-        self._running = Running(self, serve.web, StatusPage(self, serve, clock=clock))
+        page = StatusPage(self, serve, clock=clock)
+        page.kept.monotonic = itertools.count(step=3600).__next__  # each visit finds a new page
+        self._running = Running(self, serve.web, page)
         self.url = f"http://localhost:{self._running.address[1]}/"
         self.stop = self._running.stop
 
