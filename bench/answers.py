@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import gzip
 import sys
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import msgspec
 
+from borgbase_exporter.api.history import BATCH
 from tests.lab.account import REPO, answers
 
 
@@ -40,6 +42,9 @@ def bodies(repos: int) -> dict[str, bytes]:
     """Return the answer to each query."""
     made = answers(1.0)
     made["Repos"]["repoList"] = [repo(number) for number in range(repos)]
+    dates = (f"{date.fromordinal(738_000 + day)}" for day in range(730))
+    rows = [{"date": day, "diskUsage": 1000} for day in dates]
+    made["Usage"] = {"isAuthenticated": True} | {f"u{n}": rows for n in range(min(repos, BATCH))}
     return {name: msgspec.json.encode({"data": data}) for name, data in made.items()}
 
 

@@ -5,6 +5,7 @@ Sizes are bytes, moments are Unix timestamps in seconds, durations are seconds.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -214,6 +215,7 @@ class AccountStatus:
     duration: float | None = None
     token_problem: str = ""  # why the token could not be read before the last poll, in words
     token_expires: float | None = None  # the `exp` of the exporter's own token
+    daily: Mapping[str, array[float]] = field(default_factory=dict)  # times and bytes, by repo id
 
     @property
     def snapshot(self) -> Snapshot:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from borgbase_exporter.api.client import Answer, Client
-from borgbase_exporter.api.history import BILLED, billed_days, usage, usage_days
+from borgbase_exporter.api.history import BILLED, billed_days, recent, usage, usage_days
 from borgbase_exporter.api.query import Query
 from borgbase_exporter.errors import PollError
+from borgbase_exporter.model import Repo
 from tests.clock import START, Clock
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.lab.account import http
@@ -73,3 +75,13 @@ def test_rows_that_cannot_be_read_are_left_out() -> None:
     body = f'{{"data":{{"isAuthenticated":true,"u0":[{rows}]}}}}'
     with Lab(says(http(body.encode()))) as lab:
         assert usage_days(run(lab.url, usage(["x"]), "t"), 0) == {1: 5, 5: 7.5}
+
+
+def test_recent_days_end_with_the_current_usage_if_their_unit_can_be_right() -> None:
+    rows = [{"date": f"1970-01-{day:02}", "diskUsage": day} for day in range(1, 32)]
+    data = msgspec.Raw(msgspec.json.encode(rows))
+    usages = {"here": 31.31e6, "odd": 31.31e9, "unknown": None, "gone": 31.31e6}
+    repos, now = [Repo(id_, id_, used) for id_, used in usages.items()], 30.5 * 86_400
+    found = recent(Answer(dict.fromkeys(("u0", "u1", "u2"), data)), repos, now)
+    ends = {id_: [*values[:2], *values[-2:]] for id_, values in found.items()}
+    assert ends == {"here": [2 * 86_400, 2.02e6, now, 31.31e6]}

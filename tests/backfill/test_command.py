@@ -13,7 +13,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from borgbase_exporter import settings
-from borgbase_exporter.commands.backfill import BATCH, run
+from borgbase_exporter.api.history import BATCH
+from borgbase_exporter.commands.backfill import run
 from borgbase_exporter.text import DAY
 from tests.backfill.canned import MB, NOON, TODAY, Canned, Usage
 from tests.canary import CANARY

@@ -7,8 +7,10 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
+from borgbase_exporter.api.client import Answer
 from borgbase_exporter.errors import PollError, Reason, TokenError
 from borgbase_exporter.model import (
     AccountStatus,
@@ -32,6 +34,7 @@ INTERVAL = 900.0
 MAX_AGE = 6 * 3600.0
 Outcome = CollectorStatus | PollError | Exception
 DOWN = PollError(Reason.CONNECT, "no answer")
+MANY_REPOS = RepoList(51 * REPO_LIST.repos[:1], complete=True)
 
 
 def good(part: Part, **changes: Any) -> CollectorStatus:
@@ -62,18 +65,21 @@ class Rig:
     ticks: float = 50.0
     poll_takes: float = 2.0
     jitter: Callable[[], float] | None = lambda: 1.0
+    daily: bool = False
     asked: list[tuple[str, frozenset[str], float]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.answers: dict[str, Outcome] = {"repos": good(REPO_LIST), "ssh_keys": good(KEY_LIST)}
+        self.answers: dict[str, Any] = {"repos": good(REPO_LIST), "ssh_keys": good(KEY_LIST)}
         areas: Any = [SimpleNamespace(name=n, collect=partial(self.collect, n)) for n in self.names]
+        daily: Any = SimpleNamespace(run=partial(self.collect, "Usage", missing=frozenset()))
         self.poller = Poller(
             AccountStatus("default", {}, interval=INTERVAL),
             self.source,
             None,  # type: ignore[arg-type]  # the scripted areas do not look at the client
             areas,
             Poll(interval=INTERVAL, timeout=30.0, max_age=MAX_AGE),
+            daily if self.daily else None,
             clock=lambda: self.now,
             monotonic=lambda: self.ticks,
             **({"jitter": self.jitter} if self.jitter else {}),
@@ -81,10 +87,10 @@ class Rig:
 
     def collect(
         self, area: str, _client: None, token: str, missing: frozenset[str], *, seconds: float
-    ) -> CollectorStatus:
+    ) -> Any:
         self.asked.append((area, missing, seconds))
         self.tokens.append(token)
-        if area == self.names[0]:
+        if area in {self.names[0], "Usage"}:
             self.ticks += self.poll_takes
             self.now += self.poll_takes
         answer = self.answers[area]
@@ -92,7 +98,7 @@ class Rig:
             raise answer
         return answer
 
-    def poll(self, **answers: Outcome) -> float:
+    def poll(self, **answers: Outcome | Answer) -> float:
         """Poll, with these answers from now on; return the seconds until the next poll."""
         self.answers |= answers
         self.poller.poll()
@@ -350,3 +356,23 @@ def test_the_own_tokens_permission_is_known_when_it_can_be_no_other(
     listed = tuple(APIToken("1", "t", kind, expires=end) for kind, end in tokens)
     assert APITokenList(listed, complete=True).permission(expires) == permission
     assert APITokenList(listed, complete=False).permission(expires) is None
+
+
+def test_daily_usage_is_asked_for_once_a_day_in_the_time_that_a_poll_leaves() -> None:
+    rig, rows = Rig(daily=True), msgspec.Raw(b'[{"date": "2023-11-14", "diskUsage": 123456}]')
+    delays = [rig.poll(Usage=Answer({"u0": rows})), rig.poll()]
+    assert delays == [INTERVAL - 4, INTERVAL - 2]
+    assert [*rig.status.daily[REPO_LIST.repos[0].id]] == [NOW + 4, 123_456e6]
+    rig.ticks += DRIFT_MEMORY
+    assert [rig.poll(repos=DOWN), rig.poll(repos=good(REPO_LIST))] == [30.0, INTERVAL - 4]
+    assert [seconds for name, _, seconds in rig.asked if name == "Usage"] == [28.0, 28.0]
+
+
+@pytest.mark.parametrize("repos", [REPO_LIST, replace(REPO_LIST, complete=False), MANY_REPOS])
+def test_no_daily_usage_changes_nothing(repos: RepoList, caplog: pytest.LogCaptureFixture) -> None:
+    rig, other = Rig(), Rig(daily=True)
+    rig.poll(repos=good(repos))
+    other.poll(repos=good(repos), Usage=ValueError("a defect"))
+    assert (other.status, caplog.records) == (rig.status, [])
+    other.poll()
+    assert [name for name, *_ in other.asked].count("Usage") == (repos is REPO_LIST)

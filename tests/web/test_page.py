@@ -7,6 +7,7 @@ import gzip
 import html.parser
 import re
 import threading
+from array import array
 from dataclasses import replace
 from typing import Any
 
@@ -263,6 +264,9 @@ def test_a_curve_shows_what_the_process_has_seen() -> None:
     usage.note(polled_at(30, other=1.0))
     usage.note(polled_at(40, x=7.0))
     assert usage.path("a", "id-x") == "", "it was gone meanwhile"
+    daily = {"id-x": array("d", (30, 0.0, 40, 7.0))}
+    usage.note(cast(replace(polled_at(50, x=14.0)["a"], daily=daily)))
+    assert usage.path("a", "id-x") == "M0 12 30 6 60 0"
     usage.note({})
     usage.note(polled_at(50, x=8.0))
     assert usage.path("a", "id-x") == ""

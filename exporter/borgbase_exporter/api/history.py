@@ -5,19 +5,24 @@ A query asks for several repos, each under an alias: `u0: repoUsageList(repoId: 
 
 from __future__ import annotations
 
+import contextlib
 import json
+from array import array
 from collections.abc import Sequence
 from datetime import date
 
-from borgbase_exporter.api.areas import GIGABYTE, Overage, Size
+from borgbase_exporter.api.areas import DAY, GIGABYTE, MEGABYTE, Overage, Size
 from borgbase_exporter.api.client import Answer
 from borgbase_exporter.api.query import Node, Query, Root, selection
 from borgbase_exporter.api.reading import Skipped, reader
+from borgbase_exporter.errors import PollError
+from borgbase_exporter.model import Repo
 
 Days = dict[int, float]
 """Values by UTC day, counted from 1 January 1970."""
 
 EPOCH = date(1970, 1, 1).toordinal()
+BATCH = 50  # repos in a query; two years of theirs are about 2 MB
 
 
 class _Usage(Node):
@@ -57,6 +62,22 @@ def usage_days(answer: Answer, number: int) -> Days:
     """
     rows = answer.root(f"u{number}", list[_Usage], Skipped())
     return {row.date.toordinal() - EPOCH: row.disk_usage for row in rows}
+
+
+def recent(answer: Answer, repos: Sequence[Repo], now: float) -> dict[str, array[float]]:
+    """Decode the answer for these repos: times and bytes of their last 30 days, by id.
+
+    They are rounded megabytes, scaled to end with the current usage; others are left out.
+    """
+    found = {}
+    for number, repo in enumerate(repos):
+        with contextlib.suppress(PollError, IndexError, ZeroDivisionError):
+            days = sorted(usage_days(answer, number).items())[-30:]
+            scale = (repo.usage or 0) / days[-1][1]
+            if MEGABYTE / 2 <= scale <= MEGABYTE * 2:
+                pairs = ((min(now, DAY * (day + 1)), round(size * scale)) for day, size in days)
+                found[repo.id] = array("d", [value for pair in pairs for value in pair])
+    return found
 
 
 def billed_days(answer: Answer) -> Days:

@@ -22,7 +22,7 @@ import msgspec
 from borgbase_exporter import settings
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Answer, Client
-from borgbase_exporter.api.history import BILLED, Days, billed_days, usage, usage_days
+from borgbase_exporter.api.history import BATCH, BILLED, Days, billed_days, usage, usage_days
 from borgbase_exporter.api.query import Query
 from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.oneshot import CommandError
@@ -33,7 +33,6 @@ from borgbase_exporter.model import Repo, RepoList
 from borgbase_exporter.settings.readers import Moment
 from borgbase_exporter.text import DAY, printable, size
 
-BATCH = 50  # repos in a query; two years of theirs are about 2 MB
 PAUSE = 1.0  # seconds between two queries
 LONGEST_PAUSE = 60.0
 TRIES = 5  # failures in a row; each next try waits longer and asks for half as much

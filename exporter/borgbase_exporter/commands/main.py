@@ -73,4 +73,6 @@ def make_poller(given: Command, account: str, source: TokenSource) -> Poller:
     interval = given.poll.interval if isinstance(given, Serve) else None
     status = AccountStatus(account, {}, interval=interval, simulated=given.demo)
     areas = [area for area in AREAS if area.name in given.collectors]
-    return Poller(status, source, Client(given.api, account), areas, given.poll)
+    shown = isinstance(given, Serve) and given.web.status_page
+    daily = Client(given.api, account) if shown else None
+    return Poller(status, source, Client(given.api, account), areas, given.poll, daily)

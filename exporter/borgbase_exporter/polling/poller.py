@@ -11,10 +11,11 @@ from functools import partial
 
 from borgbase_exporter.api.areas import Area
 from borgbase_exporter.api.client import Client
+from borgbase_exporter.api.history import BATCH, recent, usage
 from borgbase_exporter.errors import REASONS, InternalError, PollError, TokenError
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure
 from borgbase_exporter.settings.options import Poll
-from borgbase_exporter.text import count, span
+from borgbase_exporter.text import DAY, count, span
 from borgbase_exporter.tokens import TokenSource, expiration
 
 log = logging.getLogger(__name__)
@@ -39,12 +40,14 @@ class Poller:
     client: Client
     areas: Sequence[Area]
     schedule: Poll
+    daily: Client | None = None  # asks for daily usage alone: no other query waits for that
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = partial(random.uniform, 1 - JITTER, 1 + JITTER)
     delay: float = field(default=0.0, init=False)
     _token: str | None = field(default=None, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
+    _daily_due: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
         unknown = CollectorStatus(failures=dict.fromkeys(REASONS, 0))
@@ -76,9 +79,10 @@ class Poller:
             token_problem=str(token_error or ""),
             token_expires=expiration(self._token) if self._token else None,
         )
-        self.delay = self._next_delay(outcomes.values(), duration, up=status.up)
+        status = self._with_daily_usage(status, begun)
+        self.delay = self._next_delay(outcomes.values(), self.monotonic() - begun, up=status.up)
         success = now if status.up else status.last_success
-        status = replace(status, next_poll=now + self.delay, last_success=success)
+        status = replace(status, next_poll=self.clock() + self.delay, last_success=success)
         self._log_changes(self.status, status)
         self.status = status
         return status
@@ -113,6 +117,21 @@ class Poller:
         except Exception:
             log.exception("a defect, please report it", extra=self._extra)
             return InternalError("a defect of the exporter; its log has the details")
+
+    def _with_daily_usage(self, status: AccountStatus, begun: float) -> AccountStatus:
+        """Ask for it once a day at most, as an extra: a failure changes nothing."""
+        repos = listed.repos if (listed := status.snapshot.repos) and listed.complete else ()
+        due = status.up and begun >= self._daily_due and 0 < len(repos) <= BATCH
+        if not (due and self.daily and self._token):
+            return status
+        self._daily_due = begun + DAY
+        seconds = begun + self.schedule.timeout - self.monotonic()
+        try:
+            answer = self.daily.run(usage([r.id for r in repos]), self._token, seconds=seconds)
+            return replace(status, daily=recent(answer, repos, self.clock()))
+        except Exception as error:  # noqa: BLE001  # a defect costs no more than a refusal
+            log.debug("no daily usage: %s", error, extra=self._extra)
+            return status
 
     def _next_delay(self, outcomes: Iterable[Outcome], duration: float, *, up: bool) -> float:
         interval = self.schedule.interval

@@ -25,6 +25,7 @@ from borgbase_exporter.web.kept import Clock, Kept, Source
 
 CHUNK = 2000  # pieces of the template that are encoded and compressed together
 POINTS = 24  # points of a repo's usage; every second one is dropped when there are twice as many
+NOTHING = array("d"), array("d")
 OPEN = 3  # up to this many accounts, the worst is unfolded; otherwise each takes a line
 MANY = 1000  # beyond, only the worst repos have a curve, and only visible ones a layout
 
@@ -38,10 +39,10 @@ class Rendered(NamedTuple):
 
 
 class Usage:
-    """How the usage of repos has changed since the process began."""
+    """How the usage of repos has changed: day by day if known, then since the process began."""
 
     def __init__(self) -> None:
-        self._points: dict[tuple[str, str], array[float]] = {}
+        self._points: dict[tuple[str, str], tuple[array[float], array[float]]] = {}
 
     def note(self, accounts: Mapping[str, AccountStatus]) -> None:
         """Keep what is new in accounts; forget repos that are gone."""
@@ -50,17 +51,18 @@ class Usage:
             listed = status.snapshot.repos
             for repo in listed.repos if listed else ():
                 taken = status.collectors["repos"].taken
-                points = self._points.get((name, repo.id), array("d"))
+                _, points = self._points.get((name, repo.id), NOTHING)
                 if repo.usage is not None and taken is not None and taken not in points[-2:-1]:
                     points = points + array("d", (taken, repo.usage))  # a page may be reading it
                 if len(points) > 2 * POINTS:  # pairs of time and usage
                     points = array("d", chain(*zip(points[::4], points[1::4], strict=True)))
-                known[name, repo.id] = points
+                known[name, repo.id] = status.daily.get(repo.id, array("d")), points
         self._points = known
 
     def path(self, account: str, repo_id: str) -> str:
         """Return a repo's usage as a path in SVG, 60 wide and 12 high; "" if it never changed."""
-        points = self._points.get((account, repo_id), array("d"))
+        daily, seen = self._points.get((account, repo_id), NOTHING)
+        points = daily + seen[2 * sum(at <= daily[-2] for at in seen[::2] if daily) :]
         times, sizes = points[::2], points[1::2]
         if len(set(sizes)) < 2:  # noqa: PLR2004
             return ""
