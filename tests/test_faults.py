@@ -386,9 +386,7 @@ PROXIES = {
 
 
 @pytest.mark.parametrize(("script", "reason"), PROXIES.values(), ids=PROXIES.keys())
-def test_a_bad_proxy_learns_no_token_and_its_password_is_not_shown(
-    script: Script, reason: str
-) -> None:
+def test_a_bad_proxy_gets_no_token_and_shows_no_password(script: Script, reason: str) -> None:
     with Lab(script) as proxy:
         address = proxy.url.replace("://", f"://user:{PASSWORD}@")
         client = Client(Endpoint("https://api.example/graphql", proxy=address))
@@ -478,9 +476,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize("script", HUGE.values(), ids=HUGE.keys())
-def test_a_huge_answer_costs_little_and_an_error_keeps_none_alive(
-    script: Script, client: Client, lab: Lab
-) -> None:
+def test_a_huge_answer_costs_little_and_is_freed(script: Script, client: Client, lab: Lab) -> None:
     lab.script = script
     areas = AREAS[:1]
     poll(client, areas=areas)

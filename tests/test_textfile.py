@@ -152,7 +152,7 @@ def test_the_memory_of_another_api_is_not_used(file: Path) -> None:
 
 @hypothesis_settings(deadline=None)  # a disk may be slow
 @given(at=st.floats(0, 1, exclude_max=True), noise=st.binary(min_size=1, max_size=8))
-def test_no_damage_is_fatal(
+def test_damage_to_a_file(
     tmp_path_factory: pytest.TempPathFactory, at: float, noise: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "noise.prom"
@@ -164,9 +164,7 @@ def test_no_damage_is_fatal(
     put(file, resumed(FRESH, memory, NOW))
 
 
-def test_an_endless_line_is_not_read_to_its_end(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_line_is_not_read_whole(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(file, polled())
     monkeypatch.setattr(textfile, "LONGEST", 100)
     assert read(file, API) == {}
@@ -190,9 +188,7 @@ def test_files_of_others_are_not_replaced(file: Path, content: bytes | None, pro
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_poll_ends_the_run_and_the_old_file_stays(
-    file: Path, number: int
-) -> None:
+def test_a_signal_in_a_poll_ends_the_run_and_the_old_file_stays(file: Path, number: int) -> None:
     def interrupt(wire: Wire) -> None:
         os.kill(os.getpid(), number)
         wire.hold()

@@ -82,9 +82,7 @@ def test_what_may_be_a_token_is_accepted(path: Path, token: str, form: str) -> N
     assert TokenFile(path).read() == token
 
 
-def test_files_that_others_may_read_are_exposed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_others_may_read_are_exposed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(CANARY)
     owner = path.stat().st_uid
     member = owner + 1  # of the file's group, perhaps

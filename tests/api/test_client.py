@@ -114,9 +114,7 @@ def test_a_known_gap_is_not_asked_for_again() -> None:
         ("Query", ["overageList"], ["overageList"]),
     ],
 )
-def test_anything_of_the_account_may_be_gone(
-    owner: str, fields: list[str], gaps: list[str]
-) -> None:
+def test_all_of_the_account_may_be_gone(owner: str, fields: list[str], gaps: list[str]) -> None:
     answer = without(fields, f"Cannot query field '%s' on type '{owner}'.").run(ACCOUNT)
 
     assert answer.missing == {f"{owner}.{field}" for field in fields}

@@ -89,9 +89,7 @@ def test_a_defect_is_logged(api: responses.RequestsMock, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("limit", "body"), [(100, b"x" * 100), (640, b"," * 10), (640, b"\\" * 10)]
 )
-def test_the_limit_counts_bytes_or_tiny_parts(
-    limit: int, body: bytes, api: responses.RequestsMock
-) -> None:
+def test_limits_of_bytes_and_parts(limit: int, body: bytes, api: responses.RequestsMock) -> None:
     at = Endpoint(URL, max_response=limit)
     api.post(URL, body=body)
     assert post(at).body == body

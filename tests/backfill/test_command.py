@@ -193,9 +193,7 @@ def test_a_token_that_is_revoked_halfway_ends_the_run_at_once(command: Backfill)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_leaves_the_old_file_and_no_draft(
-    command: Backfill, number: int
-) -> None:
+def test_an_interrupted_run_leaves_the_old_file_alone(command: Backfill, number: int) -> None:
     command.output.write_text("what was there before")
     before = signal.getsignal(signal.SIGTERM)
     command.wait = lambda _seconds: os.kill(os.getpid(), number)

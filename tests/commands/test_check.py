@@ -82,7 +82,7 @@ def test_the_demo_as_a_plugin(check: Checked, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_all_is_well_unless_others_may_read_the_token(
+def test_all_is_well_unless_it_is_exposed(
     check: Checked, tmp_path: Path, form: str, mode: int
 ) -> None:
     account, file = SimulatedAccount(troubles=()), tmp_path / "token"
@@ -139,9 +139,7 @@ def test_a_token_folder_without_files(check: Checked, tmp_path: Path) -> None:
     assert (status, problem["what"]) == (3, f"{tmp_path} has no token files")
 
 
-def test_the_report_for_maintainers_holds_nothing_of_the_account(
-    check: Checked, tmp_path: Path
-) -> None:
+def test_the_report_for_maintainers_is_anonymous(check: Checked, tmp_path: Path) -> None:
     account, path = SimulatedAccount(), tmp_path / "report.json"
     with SimulatedApi([account]) as api:
         given = ("--api.url", api.url, "--report", str(path))
@@ -163,9 +161,7 @@ def test_the_report_for_maintainers_holds_nothing_of_the_account(
 @pytest.mark.parametrize(
     ("form", "expected"), [("text", 2), ("nagios", 3), ("checkmk", 3), ("=nagios", 3)]
 )
-def test_a_wrong_configuration_is_unknown_to_plugins(
-    check: Checked, form: str, expected: int
-) -> None:
+def test_a_configuration_error_is_unknown(check: Checked, form: str, expected: int) -> None:
     words = [f"--format{form}"] if form.startswith("=") else ["--format", form]
     status, out, err = check("--nonsense", *words)
     assert (status, out) == (expected, "")
@@ -232,9 +228,7 @@ def test_the_password_is_sent_and_never_shown(check: Checked) -> None:
     ],
 )
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_exporter_that_cannot_be_asked(
-    check: Checked, form: str, answer: dict[str, Any], why: str
-) -> None:
+def test_unusable_exporters(check: Checked, form: str, answer: dict[str, Any], why: str) -> None:
     responses.get(URL, **answer)
     status, out, err = check("--from", URL, "--format", form)
     assert status == 3

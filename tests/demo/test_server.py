@@ -45,9 +45,7 @@ def _ask(api: SimulatedApi, token: str | None, query: str = REPOS) -> dict[str, 
 
 
 @pytest.mark.parametrize("permission", ["RO", "FA", "CO", None])
-def test_answers_are_those_of_a_graphql_server(
-    account: SimulatedAccount, permission: str | None
-) -> None:
+def test_it_answers_as_graphql_does(account: SimulatedAccount, permission: str | None) -> None:
     moment, server = account.moment(), Edition()
     some_repos = usage([account.repos[0].id, "unknown", account.repos[2].id])
     for query in (*(area.query for area in AREAS), some_repos, BILLED):
@@ -60,9 +58,7 @@ def test_answers_are_those_of_a_graphql_server(
 
 
 @pytest.mark.parametrize("kind", ["none", "empty", "unknown", "expired", "revoked"])
-def test_without_a_valid_token_nothing_is_answered(
-    api: SimulatedApi, account: SimulatedAccount, kind: str
-) -> None:
+def test_an_invalid_token(api: SimulatedApi, account: SimulatedAccount, kind: str) -> None:
     revoked = account.add_token("passing", "FA")
     account.revoke(revoked)
     (expired,) = (key for key, it in account.tokens.items() if it.name == "old-dashboard")
@@ -88,9 +84,7 @@ def test_a_token_is_valid_until_the_expiry_in_its_payload(
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"{}", b'{"query": 1}', b"\xff", b'{"query": "query Other { x }"}']
 )
-def test_anything_but_the_exporters_queries_is_a_bad_request(
-    api: SimulatedApi, body: bytes
-) -> None:
+def test_other_queries_are_bad_requests(api: SimulatedApi, body: bytes) -> None:
     response = requests.post(api.url, data=body, timeout=5)
 
     assert response.status_code == 400

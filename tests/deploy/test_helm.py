@@ -358,9 +358,7 @@ def test_selectors_and_ports_fit(case: list[Manifest]) -> None:
                 assert {backend["service"]["port"]["name"]} == served
 
 
-def test_the_job_has_borgbase_in_it_whatever_the_release_is_called(
-    helm: Helm, cases: Cases
-) -> None:
+def test_the_job_contains_borgbase_whatever_the_release_is_called(helm: Helm, cases: Cases) -> None:
     """The rules need it: BorgBaseExporterAbsent selects `up{job=~".*borgbase.*"}`."""
     other = parsed(helm.template(CASES["names"], release="42"))
     for found, job in ((other, "borgbase-exporter"), (cases["everything"], "borgbase")):
@@ -520,9 +518,7 @@ def test_the_readme_has_every_value() -> None:
 # The package.
 
 
-def test_the_package_is_what_was_tested(
-    helm: Helm, texts: Mapping[str, str], tmp_path: Path
-) -> None:
+def test_the_package_is_as_tested(helm: Helm, texts: Mapping[str, str], tmp_path: Path) -> None:
     done = helm("package", helm.chart, "--destination", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     package = tmp_path / f"borgbase-exporter-{__version__}.tgz"

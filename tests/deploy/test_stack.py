@@ -103,9 +103,7 @@ def assert_links_work(summary: str, prometheus: str) -> None:
         assert done.stdout.startswith("Alertname ")
 
 
-def test_a_port_in_use_is_named_before_anything_starts(
-    tmp_path: Path, ports: dict[str, int]
-) -> None:
+def test_a_port_in_use_is_named_before_the_start(tmp_path: Path, ports: dict[str, int]) -> None:
     with (
         socket.create_server(("127.0.0.1", ports["alertmanager"])),
         stack(tmp_path, ports, "--demo") as process,
@@ -118,9 +116,7 @@ def test_a_port_in_use_is_named_before_anything_starts(
     assert not (tmp_path / "stack" / "exporter.log").exists()
 
 
-def test_a_program_that_ends_stops_the_others_and_shows_its_log(
-    tmp_path: Path, ports: dict[str, int]
-) -> None:
+def test_a_program_that_ends_stops_all_and_shows_why(tmp_path: Path, ports: dict[str, int]) -> None:
     with stack(tmp_path, ports, "--demo", "--poll.interval=soon") as process:
         text = printed(process)
 

@@ -31,7 +31,7 @@ def test_a_port_in_use_is_reported_in_a_line() -> None:
     assert f' level=error msg="cannot listen on {address}: Address already in use' in line
 
 
-def test_during_the_first_poll_it_is_healthy_but_not_ready_and_sigterm_ends_it(
+def test_in_the_first_poll_it_is_healthy_not_ready_and_ends_at_sigterm(
     tmp_path: Path,
 ) -> None:
     with ExitStack() as stack:
@@ -91,9 +91,7 @@ def test_without_the_status_page_no_repo_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("signals", "status"), [((signal.SIGHUP, signal.SIGTERM), 0), ((signal.SIGINT,), 130)]
 )
-def test_signals_while_it_imports_what_it_needs(
-    signals: tuple[signal.Signals, ...], status: int
-) -> None:
+def test_signals_during_imports(signals: tuple[signal.Signals, ...], status: int) -> None:
     with subprocess.Popen(
         [*EXPORTER, "--demo", "--web.listen-address", ANYWHERE],
         env=environment(PYTHONPROFILEIMPORTTIME="1"),

@@ -126,9 +126,7 @@ def test_a_rotated_token_is_taken_up(before: Facts, theatre: Theatre) -> None:
     assert _failures(facts) == set()
 
 
-def test_a_revoked_token_is_reported_and_the_last_values_stay(
-    before: Facts, theatre: Theatre
-) -> None:
+def test_a_revoked_token_is_reported_and_values_stay(before: Facts, theatre: Theatre) -> None:
     facts = theatre.steady.facts(REVOKED)
 
     assert _values(facts) == _values(_of(REVOKED, before)) != {}

@@ -222,9 +222,7 @@ def test_what_was_skipped_is_gone_or_too_old() -> None:
         ({"billed_usage": 0.0, "reported_usage": 5e7}, None),
     ],
 )
-def test_a_plain_difference_from_what_borgbase_counts(
-    changes: dict[str, Any], what: str | None
-) -> None:
+def test_differences_from_what_borgbase_counts(changes: dict[str, Any], what: str | None) -> None:
     account = replace(FINE_ACCOUNT, plan=None, **changes)
     status = polled(replace(FINE_REPO, usage=5e12, quota=None), account=account)
     said = [problem.what for problem in found(status).problems]

@@ -81,7 +81,7 @@ def test_old_parts_disappear_and_the_exporters_own_series_stay() -> None:
     assert samples(text, "borgbase_account_auto_renew{")
 
 
-def test_an_account_that_cannot_be_rendered_costs_no_other(
+def test_an_unrenderable_account_costs_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     renderer = Renderer()
@@ -146,9 +146,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 @settings(deadline=None)
 @given(name=NAMES, repo_id=NAMES, account=NAMES, usage=st.floats(allow_nan=False))
-def test_any_name_and_value_survives_the_round_trip(
-    name: str, repo_id: str, account: str, usage: float
-) -> None:
+def test_names_and_values_round_trip(name: str, repo_id: str, account: str, usage: float) -> None:
     repos = RepoList((Repo(repo_id, name, usage=usage),), complete=True)
     text = plain(AccountStatus(account, {"repos": collector(repos)}))
     (family,) = (f for f in parse_text(text) if f.name == "borgbase_repo_usage_bytes")

@@ -160,9 +160,7 @@ async def test_an_unreadable_folder_is_logged_once_and_changes_nothing(
 
 
 @in_loop
-async def test_missing_and_exposed_files_are_logged_once(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_odd_token_files_are_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     await rig.accounts.sync()
     await rig.accounts.sync()
     assert caplog.text.count("nothing to poll") == 1
@@ -174,9 +172,7 @@ async def test_missing_and_exposed_files_are_logged_once(
 
 
 @in_loop
-async def test_an_account_whose_poll_hangs_is_stuck(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_account_that_hangs_is_stuck(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     go_on = await rig.hanging()
     rig.ticks = 30 + GRACE
     assert rig.accounts.stuck() == []
@@ -193,9 +189,7 @@ async def test_an_account_whose_poll_hangs_is_stuck(
 
 
 @in_loop
-async def test_an_account_whose_polls_have_ended_is_stuck(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_account_that_ended_is_stuck(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.during_a_poll = lambda: 1 // 0
     rig.add("home")
     await rig.accounts.sync()

@@ -90,9 +90,7 @@ async def test_values_from_a_clock_that_was_ahead_expire_by_the_right_one(rig: R
 
 
 @in_loop
-async def test_accounts_that_are_polled_together_share_a_rendering(
-    rig: Rig, monkeypatch: Any
-) -> None:
+async def test_accounts_polled_together_share_a_rendering(rig: Rig, monkeypatch: Any) -> None:
     monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
     rig.board.put(status("a"))
     await rig.board.refresh()
@@ -107,9 +105,7 @@ async def test_accounts_that_are_polled_together_share_a_rendering(
 
 
 @in_loop
-async def test_nothing_is_rendered_again_until_something_changes_or_expires(
-    rig: Rig, monkeypatch: Any
-) -> None:
+async def test_a_rendering_stays_until_a_change_or_expiry(rig: Rig, monkeypatch: Any) -> None:
     monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
     timeouts: list[float | None] = []
 

@@ -314,9 +314,7 @@ def test_the_path_of_the_textfile_is_anywhere_after_the_command(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", SETTINGS)
-def test_help_shows_what_the_command_takes(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_shows_what_a_command_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         settings.load([command, "--help"], {})
     assert exit_.value.code == 0

@@ -137,9 +137,7 @@ def test_health_reports_the_exporters_own_troubles() -> None:
         ([status("a"), replace(AccountStatus("b", {}), polls=1)], HTTPStatus.OK),
     ],
 )
-def test_it_is_ready_once_every_account_was_polled(
-    accounts: list[AccountStatus], expected: HTTPStatus
-) -> None:
+def test_ready_once_all_are_polled(accounts: list[AccountStatus], expected: HTTPStatus) -> None:
     source = Stage({account.name: account for account in accounts})
     assert get("/-/ready", app=App(source, web())).status == expected
 
@@ -174,9 +172,7 @@ USERS = {"anna": bcrypt.hashpw(b"apple", bcrypt.gensalt(4))}
 
 @pytest.mark.parametrize("path", ["/", "/nothing", *PATHS])
 @pytest.mark.parametrize("open_probes", [True, False])
-def test_pages_need_a_password_and_probes_where_that_is_configured(
-    path: str, *, open_probes: bool
-) -> None:
+def test_pages_need_passwords_and_probes_if_configured(path: str, *, open_probes: bool) -> None:
     config = WebConfig(None, USERS, {"X-Frame-Options": "deny"})
     app = App(Stage(), web(config, open_probes=open_probes))
     admitted, refused = get(path, app=app, authorization=LOGIN), get(path, app=app)

@@ -102,9 +102,7 @@ def test_odd_headers_do_not_break_a_scrape(server: Running) -> None:
         assert connection.recv(16).startswith(b"HTTP/1.1 200")
 
 
-def test_nothing_that_clients_send_is_logged(
-    server: Running, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_clients_send_is_not_logged(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     for request in NO_REQUESTS * 3:
         server.exchange(request)
     for _ in range(20):
@@ -146,7 +144,7 @@ def test_a_stalled_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dropped(halting)
 
 
-def test_an_answered_connection_that_falls_silent_is_dropped(
+def test_a_connection_that_falls_silent_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.05)
@@ -187,7 +185,7 @@ def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_what_stalled_readers_hold_together_is_bounded(
+def test_what_stalled_readers_hold_is_bounded(
     monkeypatch: pytest.MonkeyPatch, big: Running
 ) -> None:
     monkeypatch.setattr(server_module, "MAX_HELD", 1 << 20)
@@ -197,9 +195,7 @@ def test_what_stalled_readers_hold_together_is_bounded(
         assert len(big.get()[1]) > len(BIG)
 
 
-def test_the_one_stalled_longest_is_dropped_first(
-    monkeypatch: pytest.MonkeyPatch, big: Running
-) -> None:
+def test_the_longest_stall_is_dropped_first(monkeypatch: pytest.MonkeyPatch, big: Running) -> None:
     monkeypatch.setattr(server_module, "MAX_HELD", 600_000)  # less than what two of them hold
     with stalled_reader(big) as first, stalled_reader(big) as second:
         assert hung_up(first, second, count=1) == {first.fileno()}
