@@ -69,7 +69,7 @@ chart:  ## put the rules and dashboards into the chart, to install or package it
 	cp deploy/prometheus/rules/*.yml "$(CHART)/files/rules"
 	cp dashboards/*.json "$(CHART)/files/dashboards"
 
-bench: .venv/dev.stamp  ## measure scrapes and polls against other exporters, in one run
+bench: .venv/dev.stamp  ## measure scrapes, also of other servers, and polls, in one run
 	$(BIN)/python -m bench $(ARGS)
 
 soak: .venv/dev.stamp  ## minutes of random faults and scrapes; ARGS="--minutes 3"
