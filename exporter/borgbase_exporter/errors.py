@@ -47,10 +47,3 @@ class TokenError(PollError):
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.TOKEN, message)
-
-
-class InternalError(PollError):
-    """A defect of the exporter."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(Reason.INTERNAL, message)

@@ -32,8 +32,9 @@ def faults(folder: Path, text: str) -> list[str]:
     with pytest.raises(WebConfigError) as caught:
         parse(folder, text)
     prefix = f"{folder / 'web.yml'}: "
-    assert all(fault.startswith(prefix) for fault in caught.value.faults)
-    return [fault.removeprefix(prefix).replace(f"{folder}/", "") for fault in caught.value.faults]
+    faults = str(caught.value).splitlines()
+    assert all(fault.startswith(prefix) for fault in faults)
+    return [fault.removeprefix(prefix).replace(f"{folder}/", "") for fault in faults]
 
 
 def inline(folder: Path, **names: str) -> str:

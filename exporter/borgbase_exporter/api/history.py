@@ -18,8 +18,7 @@ from borgbase_exporter.api.reading import Skipped, reader
 from borgbase_exporter.errors import PollError
 from borgbase_exporter.model import Repo
 
-Days = dict[int, float]
-"""Values by UTC day, counted from 1 January 1970."""
+Days = dict[int, float]  # values by UTC day, counted from 1 January 1970
 
 EPOCH = date(1970, 1, 1).toordinal()
 BATCH = 50  # repos in a query; two years of theirs are about 2 MB

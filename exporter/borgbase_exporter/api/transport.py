@@ -22,7 +22,7 @@ import urllib3
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 
 from borgbase_exporter import __version__
-from borgbase_exporter.errors import InternalError, PollError, Reason
+from borgbase_exporter.errors import PollError, Reason
 from borgbase_exporter.settings import API
 from borgbase_exporter.text import redacted
 
@@ -86,7 +86,7 @@ class Transport:
         try:
             thread.start()
         except RuntimeError as error:
-            raise InternalError(f"no thread for a query: {error}") from None
+            raise PollError(Reason.INTERNAL, f"no thread for a query: {error}") from None
         self._leftover = thread
         try:
             return outcome.result(max(0.0, ends - time.monotonic()))
@@ -127,7 +127,7 @@ class _Exchange(HTTPAdapter):
         except Exception:
             log.exception("a defect, please report it")
             text = "a defect of the exporter; its log has the details"
-            outcome.set_exception(InternalError(text))
+            outcome.set_exception(PollError(Reason.INTERNAL, text))
 
     def _exchange(self, query: str) -> Reply:
         headers = {

@@ -147,7 +147,7 @@ def reconfigure(path: Path, settings: Serve, app: App, server: Server) -> None:
     try:
         web = webfile.read(path)
     except WebConfigError as error:
-        for fault in error.faults:
+        for fault in str(error).splitlines():
             log.error("%s", fault)  # noqa: TRY400  # the traceback says no more
         return
     if settings.web.config.users and not web.users:

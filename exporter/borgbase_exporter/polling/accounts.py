@@ -17,14 +17,10 @@ from borgbase_exporter.tokens import AccountTokens, TokenSource
 
 log = logging.getLogger(__name__)
 
-RESCAN = 15.0
-"""Seconds between two checks of which accounts have a token."""
-GRACE = 30.0
-"""Seconds that a poll may be late before its account counts as stuck."""
-AT_ONCE = 128
-"""Polls under way at the same time; each takes two threads."""
-NO_THREAD_PAUSE = 5.0
-"""Seconds to wait where the system has no thread left for a poll."""
+RESCAN = 15.0  # seconds between two checks of which accounts have a token
+GRACE = 30.0  # seconds that a poll may be late before its account counts as stuck
+AT_ONCE = 128  # polls under way at the same time; each takes two threads
+NO_THREAD_PAUSE = 5.0  # seconds to wait where the system has no thread left for a poll
 
 
 @dataclass(slots=True)

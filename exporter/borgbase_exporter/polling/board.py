@@ -18,8 +18,7 @@ R = TypeVar("R")
 REST = 20
 """A rendering is followed by a rest of that many times its duration, so that a round of polls of
 many accounts takes a twentieth of a core, and accounts that end together share a rendering."""
-LONGEST_REST = 5.0
-"""Seconds."""
+LONGEST_REST = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +27,8 @@ class View(Generic[R]):
 
     accounts: Mapping[str, AccountStatus]
     pages: R
-    revision: int = 0
-    """Grows with each view."""
-    expires: float = float("inf")
-    """When the next value becomes too old to be shown."""
+    revision: int = 0  # grows with each view
+    expires: float = float("inf")  # when the next value becomes too old to be shown
 
 
 @dataclass(eq=False, repr=False)
@@ -39,8 +36,7 @@ class Board(Generic[R]):
     """Holds the newest view, which is replaced whole; a thread runs `render` to make its pages."""
 
     render: Callable[[Mapping[str, AccountStatus]], R]
-    max_age: float
-    """Seconds after which a value is not shown any more."""
+    max_age: float  # seconds after which a value is not shown any more
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 

@@ -12,7 +12,7 @@ from functools import partial
 from borgbase_exporter.api.areas import Area
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.history import BATCH, recent, usage
-from borgbase_exporter.errors import REASONS, InternalError, PollError, TokenError
+from borgbase_exporter.errors import REASONS, PollError, Reason, TokenError
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure
 from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.text import DAY, count, span
@@ -22,10 +22,8 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF = 30.0
 JITTER = 0.1
-DRIFT_MEMORY = 86_400.0
-"""Seconds after which a missing field is requested again."""
-RESERVE = 0.05
-"""The share of a poll's time that is kept for each collector still to come."""
+DRIFT_MEMORY = 86_400.0  # seconds after which a missing field is requested again
+RESERVE = 0.05  # the share of a poll's time that is kept for each collector still to come
 
 
 Outcome = CollectorStatus | PollError
@@ -116,7 +114,8 @@ class Poller:
             return error.without_frames()
         except Exception:
             log.exception("a defect, please report it", extra=self._extra)
-            return InternalError("a defect of the exporter; its log has the details")
+            text = "a defect of the exporter; its log has the details"
+            return PollError(Reason.INTERNAL, text)
 
     def _with_daily_usage(self, status: AccountStatus, begun: float) -> AccountStatus:
         """Ask for it once a day at most, as an extra: a failure changes nothing."""

@@ -18,8 +18,7 @@ class Setting(NamedTuple):
     read: Callable[[str], Any]
     help: str
     default: str | None = None
-    flag: str = ""
-    """The flag; without one, the variable, or the name of a positional argument."""
+    flag: str = ""  # the flag; without one, the variable, or the name of a positional argument
     absent: Any = None  # the value when there is neither a text nor a default
     required: bool = False
     repeatable: bool = False

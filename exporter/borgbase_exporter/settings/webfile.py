@@ -161,11 +161,7 @@ class WebConfig:
 
 
 class WebConfigError(ValueError):
-    """The file cannot be used; `faults` lists everything that is wrong."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+    """The file cannot be used; the text has a line for each thing that is wrong."""
 
 
 def read(path: Path) -> WebConfig:
@@ -173,12 +169,12 @@ def read(path: Path) -> WebConfig:
     try:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
-        raise WebConfigError([f"{path}: {error.strerror}"]) from None
+        raise WebConfigError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # The error would quote the file, which contains password hashes.
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
-        raise WebConfigError([f"{path}: not YAML{line}"]) from None
+        raise WebConfigError(f"{path}: not YAML{line}") from None
     faults: list[str] = []
     file = _checked(content, RULES, "", faults)
     tls, users = file.get("tls_server_config"), file.get("basic_auth_users", {})
@@ -190,7 +186,7 @@ def read(path: Path) -> WebConfig:
         found = list(_tls_faults(tls)) or list(_unusable(tls))
         faults += [f"tls_server_config.{fault}" for fault in found]
     if faults:
-        raise WebConfigError([f"{path}: {fault}" for fault in faults])
+        raise WebConfigError("\n".join(f"{path}: {fault}" for fault in faults))
     rate = file.get("rate_limit", {})
     terms = re.findall(GO_TERM, rate.get("interval", ""))
     seconds = sum(float(amount) * GO_UNITS[unit] for amount, unit in terms)
