@@ -118,10 +118,10 @@ class Poller:
             return PollError(Reason.INTERNAL, text)
 
     def _with_daily_usage(self, status: AccountStatus, begun: float) -> AccountStatus:
-        """Ask for it once a day at most, as an extra: a failure changes nothing."""
+        """Ask for it once a day at most, not at the start; a failure changes nothing."""
         repos = listed.repos if (listed := status.snapshot.repos) and listed.complete else ()
-        due = status.up and begun >= self._daily_due and 0 < len(repos) <= BATCH
-        if not (due and self.daily and self._token):
+        due = status.polls > 1 and begun >= self._daily_due and 0 < len(repos) <= BATCH
+        if not (due and status.up and self.daily and self._token):
             return status
         self._daily_due = begun + DAY
         seconds = begun + self.schedule.timeout - self.monotonic()
