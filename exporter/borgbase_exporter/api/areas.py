@@ -36,6 +36,7 @@ whole scrape. The bounds also exclude NaN and infinities, which the API may send
 Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
 Size = Annotated[float, Meta(ge=0, le=HUGE)]
 Count = Annotated[int, Meta(ge=-HUGE, le=HUGE)]
+Natural = Annotated[int, Meta(ge=0, le=HUGE)]
 Text = Annotated[str, Meta(max_length=1000)]
 Fact = TypeVar("Fact")
 Listed = TypeVar("Listed", model.Repo, model.SSHKey, model.APIToken)
@@ -151,9 +152,7 @@ class _Me(Node):
     current_subscription: _Subscription | None = None
     auto_renew: bool | None = None
     reported_usage: Size | None = field(default=None, name="diskUsage")
-    reported_repos: Annotated[int, Meta(ge=0, le=HUGE)] | None = field(
-        default=None, name="repoCount"
-    )
+    reported_repos: Natural | None = field(default=None, name="repoCount")
 
 
 class Overage(Node):

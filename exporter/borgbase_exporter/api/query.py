@@ -88,6 +88,5 @@ class Query:
         for kind, name in fields:
             if name in kind.newer and f"{kind.graphql}.{name}" not in missing:
                 gaps -= {f"{kind.graphql}.{kind.newer[name]}"}
-        return gaps - {
-            f"{k.graphql}.{name}" for k, name in fields if name in k.optional | k.newer.keys()
-        }
+        excused = (f"{k.graphql}.{n}" for k, n in fields if n in k.optional | k.newer.keys())
+        return gaps.difference(excused)

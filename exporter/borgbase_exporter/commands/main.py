@@ -43,8 +43,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         with simulated(given) as real:
             # Each command is imported when it runs, so that no other loads its libraries.
             command = importlib.import_module(f"borgbase_exporter.commands.{real.command}")
-            status: int = command.run(real)
-            return status
+            return int(command.run(real))
     finally:
         written.end()
 

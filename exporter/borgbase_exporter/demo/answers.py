@@ -61,14 +61,12 @@ class Moment:
     def answer(self, query: str, permission: str | None) -> JSON:
         """Answer an exporter's query, or raise ValueError; without a permission, refuse it."""
         name, resolvers = self._resolvers(query)
-        allowed = permission in {"RO", "FA"} or (
-            permission == "CO" and name in {"Repos", "SSHKeys"}
-        )
+        may = permission in {"RO", "FA"} or (permission == "CO" and name in {"Repos", "SSHKeys"})
         data: JSON = {"isAuthenticated": permission is not None}
         errors = []
         for key, resolve in resolvers.items():
             try:
-                if not allowed:
+                if not may:
                     raise PermissionError(DENIED)  # noqa: TRY301
                 data[key] = resolve()
             except (PermissionError, LookupError) as error:

@@ -140,7 +140,6 @@ def repo_id(seed: int, index: int) -> str:
 
 
 def _trouble(repo: Repo, start: float) -> tuple[Trouble | None, dict[str, Any]]:
-    """Return the trouble that a repo can have, and how it changes the curve."""
     quota = repo.quota
     match repo.name:
         case "postgres-prod":

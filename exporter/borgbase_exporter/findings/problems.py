@@ -107,7 +107,6 @@ def of_account(status: AccountStatus, now: float) -> Iterator[Problem]:
 
 
 def _failures(status: AccountStatus, now: float) -> Iterator[Problem]:
-    """Yield a problem for each cause of failures."""
     causes = defaultdict(list)
     for name, collector in status.collectors.items():
         if collector.failure:

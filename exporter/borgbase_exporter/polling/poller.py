@@ -102,8 +102,7 @@ class Poller:
             return dict.fromkeys(known, token_error or TokenError("no token"))
         outcomes: dict[str, Outcome] = {}
         for to_come, area in zip(reversed(range(len(self.areas))), self.areas, strict=True):
-            reserve = RESERVE * self.schedule.timeout * to_come
-            seconds = ends - self.monotonic() - reserve
+            seconds = ends - self.monotonic() - RESERVE * self.schedule.timeout * to_come
             outcomes[area.name] = self._ask(area, self._token, known[area.name], seconds)
         return outcomes
 

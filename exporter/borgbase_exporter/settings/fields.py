@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
 
-from borgbase_exporter.settings import readers
+from borgbase_exporter.settings.readers import boolean
 
 T = TypeVar("T")
 
@@ -43,9 +43,7 @@ def setting(*declared: Any, **more: Any) -> Any:
 def switches(prefix: str, names: Mapping[str, str]) -> Any:
     """Return a field that is a set of names, with a switch for each, which is on by default."""
     own = {
-        name: _named(
-            Setting(readers.boolean, f"collect {what}", "true"), f"--{prefix}.{name}", bool
-        )
+        name: _named(Setting(boolean, f"collect {what}", "true"), f"--{prefix}.{name}", bool)
         for name, what in names.items()
     }
     return dataclasses.field(metadata={"switches": own})

@@ -162,9 +162,7 @@ class _Reader:
                 if not text:
                     self.faults.append(f"{origin}: needs a value")
                 elif TOKEN_LIKE.search(public) and setting.flag != TOKEN_VARIABLE:
-                    self.faults.append(
-                        f"{origin}: looks like a token, which {TOKEN_VARIABLE} is for"
-                    )
+                    self.faults += [f"{origin}: looks like a token, which {TOKEN_VARIABLE} is for"]
                 else:
                     values.append(setting.read(text))
             except (TokenError, WebConfigError) as error:  # their texts name the place
@@ -233,12 +231,10 @@ def _near(word: str, known: Iterable[str]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return a text in a form that messages may contain."""
     return "…" if UNSAFE.search(text) else printable(text)
 
 
 def _answer_question(arguments: Sequence[str]) -> None:
-    """Print the help or the version, if one is asked for, and exit."""
     command = next((word for word in arguments if word in COMMANDS), Serve.command)
     for word in arguments:
         if word in {"-h", "--help", "-V", "--version"}:

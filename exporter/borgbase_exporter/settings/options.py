@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -62,9 +61,7 @@ class Log:
 class Poll:
     """When to poll; in seconds."""
 
-    interval: float = setting(
-        partial(of.duration, shortest=1), "time between polls", "15m", only=("serve",)
-    )
+    interval: float = setting(of.interval, "time between polls", "15m", only=("serve",))
     timeout: float = setting(of.duration, "longest time that a poll may take", "30s")
     max_age: float = setting(
         *(of.duration, "how long the last good values stay while polls fail", "6h"),
@@ -81,9 +78,7 @@ class API:
         "the API; https, or http to a loopback address",
         "https://api.borgbase.com/graphql",
     )
-    ca_file: str | None = setting(
-        of.ca_file, "PEM file of the only certificate authorities to trust"
-    )
+    ca_file: str | None = setting(of.pem, "PEM file of the only certificate authorities to trust")
     proxy: str | None = setting(of.proxy_url, "HTTP proxy for requests to the API", secret=True)
     max_response: int = setting(of.size, "largest response to accept, decompressed", "64MiB")
 

@@ -97,6 +97,7 @@ def matching(pattern: str, what: str, text: str) -> str:
     return encodable(text)
 
 
+interval = partial(duration, shortest=1)
 name = partial(matching, r"(?s).*\S.*", "a name")
 url_path = partial(matching, r"/(?!-/)[\w.~/-]+", "a path such as /metrics")
 
@@ -117,7 +118,7 @@ def label(text: str) -> tuple[str, str]:
     return name, encodable(value)
 
 
-def ca_file(text: str) -> str:
+def pem(text: str) -> str:
     """Read the path of a file that contains certificates."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)

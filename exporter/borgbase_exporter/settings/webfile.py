@@ -241,7 +241,6 @@ def _tls_faults(tls: TLS) -> Iterator[str]:
 
 
 def _unusable(tls: TLS) -> Iterator[str]:
-    """Yield why the certificates are unusable, if they are."""
     try:
         tls.context()
     except OSError as error:

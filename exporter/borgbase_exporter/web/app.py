@@ -169,7 +169,6 @@ class App:
             return False
 
     async def _challenge(self, request: Request) -> Response | None:
-        """Return the answer to a request without a valid password."""
         if self._web.open_probes and request.path in PROBES:
             return None
         authorization = request.headers.get("authorization", "")
