@@ -49,10 +49,7 @@ def _logfmt(fields: dict[str, str]) -> str:
 
 
 class Log(logging.Handler):
-    """The log of everything to standard error, at a level and in a style (logfmt or json).
-
-    Records are formatted where they are logged; another thread writes them.
-    """
+    """The log of everything to standard error, at a level and in a style (logfmt or json)."""
 
     def __init__(self, level: str, style: str) -> None:
         super().__init__()
@@ -62,6 +59,7 @@ class Log(logging.Handler):
         logging.basicConfig(level=level.upper(), handlers=[self], force=True)
         # At level debug it logs each connection, which is of no use without the traffic.
         logging.getLogger("urllib3").setLevel(logging.WARNING)
+        # Records are formatted where they are logged; this thread writes them.
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 

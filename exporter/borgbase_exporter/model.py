@@ -1,7 +1,4 @@
-"""The facts, frozen. What is not known is `None`.
-
-Sizes are bytes, moments are Unix timestamps in seconds, durations are seconds.
-"""
+"""The facts, frozen. None is unknown; sizes are bytes, times Unix timestamps, durations seconds."""
 
 from __future__ import annotations
 
@@ -189,13 +186,10 @@ class CollectorStatus:
         return self.part is None and self.taken is not None
 
     def as_of(self, now: float, max_age: float) -> CollectorStatus:
-        """Return the status without a part that is `max_age` seconds old or older.
-
-        A part from the future, read before a clock was set back, counts as read now.
-        """
+        """Return the status without a part that is `max_age` seconds old or older."""
         if self.part is None or self.taken is None:
             return self
-        if self.taken > now:
+        if self.taken > now:  # it was read before a clock was set back
             return replace(self, taken=now)
         return self if self.taken > now - max_age else replace(self, part=None)
 

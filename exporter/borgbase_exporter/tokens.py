@@ -131,10 +131,8 @@ _CLAIMS = msgspec.json.Decoder(_Claims)
 
 
 def expiration(token: str) -> float | None:
-    """Return the `exp` claim of a token that is a JWT (RFC 7519), as a Unix timestamp.
-
-    The signature is not verified: that BorgBase's tokens are JWTs is not documented.
-    """
+    """Return the `exp` claim of a token that is a JWT (RFC 7519), as a Unix timestamp."""
+    # The signature is not verified: that BorgBase's tokens are JWTs is not documented.
     try:
         _header, payload, _signature = token.split(".")
         return _CLAIMS.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).exp

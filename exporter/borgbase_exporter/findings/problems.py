@@ -1,7 +1,4 @@
-"""What is wrong with an account, worst first, and what to do about it.
-
-The thresholds are defined here; alert rules and dashboards use the same ones.
-"""
+"""What is wrong with an account, worst first, and what to do about it."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import msgspec
 from borgbase_exporter.model import CREATE_ONLY, Account, AccountStatus, Repo
 from borgbase_exporter.text import DAY, ago, count, percent, size, span, when
 
+# The thresholds; alert rules and dashboards use the same ones.
 QUOTA = (0.85, 0.95)  # share of a repo's quota above which to warn, and above which it is critical
 PLAN = (0.9, 0.97)  # the same for the plan
 AGE = (1.0, 2.0)  # the same for the age of a repo's last write as a share of its inactivity limit
@@ -89,10 +87,8 @@ def severity(share: float | None, limits: Sequence[float]) -> Severity | None:
 
 
 def permission(status: AccountStatus) -> str | None:
-    """Return the permission of the exporter's own token, as far as it is known.
-
-    It is Create Only if the API refuses exactly what tokens of that kind may not read.
-    """
+    """Return the permission of the exporter's own token, as far as it is known."""
+    # It is Create Only if the API refuses exactly what tokens of that kind may not read.
     refused = {n for n, c in status.collectors.items() if c.failure and c.failure.reason == "auth"}
     create_only = refused and status.up and refused == status.collectors.keys() - CREATE_ONLY
     return status.token_permission or ("create_only" if create_only else None)

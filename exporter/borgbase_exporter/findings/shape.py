@@ -19,10 +19,7 @@ _WORD = re.compile(r"\w+")
 
 
 def of_answer(data: Any, asked: str) -> dict[str, str]:
-    """Return an answer's fields by path; only keys that the query selects are named.
-
-    `12 integer, 0 to 15` are twelve integers.
-    """
+    """Return fields by path, such as `12 integer, 0 to 15`; only keys of the query are named."""
     seen: dict[str, list[Any]] = defaultdict(list)
     for path, value in _walk(data, "", frozenset(_WORD.findall(asked))):
         seen[path].append(value)

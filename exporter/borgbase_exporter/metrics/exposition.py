@@ -121,10 +121,8 @@ def _pieces(format_: Format, shares: Sequence[Share]) -> tuple[bytes, ...]:
 
 
 def _account_lines(status: AccountStatus) -> Iterator[tuple[str, bytes]]:
-    """Yield the name of each metric and its lines for an account.
-
-    A metric at a time: joining all of them at once would keep a scrape waiting meanwhile.
-    """
+    """Yield the name of each metric and its lines for an account."""
+    # A metric at a time: joining all of them at once would keep a scrape waiting meanwhile.
     snapshot = status.snapshot
     for scope in SCOPES:
         found = scope.subjects(status, snapshot)

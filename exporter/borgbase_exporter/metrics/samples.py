@@ -78,10 +78,7 @@ class Total:
 
 
 class Grid(NamedTuple):
-    """The moments that get a sample, from `since` until just before `until` (Unix seconds).
-
-    STEP apart in the last `dense` seconds, SPARSE_STEP before that.
-    """
+    """The moments that get a sample: STEP apart in the last `dense` seconds, else SPARSE_STEP."""
 
     since: float
     until: float

@@ -1,4 +1,4 @@
-"""Command line and environment, made into the settings of a command; reports all faults at once."""
+"""Flags, then environment, then defaults, made into a command's settings; reports all faults."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ Given = dict[str, list[tuple[str, str]]]  # by setting, the flags given and thei
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; as text, all that is wrong.
-
-    `warnings` are likely causes, such as a variable with a typing error.
-    """
+    """All that is wrong with the settings; `warnings` are likely causes, such as misspelt names."""
 
     def __init__(self, faults: Sequence[str], warnings: Sequence[str] = ()) -> None:
         errors = count(len(faults), "error")
@@ -62,10 +59,7 @@ class SettingsError(Exception):
 
 
 def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Command:
-    """Return a command's settings by flags, then environment, then defaults.
-
-    Raises SettingsError with all faults; exits for --help and --version.
-    """
+    """Return a command's settings; raise SettingsError with all faults; exit after --help."""
     _answer_question(arguments)
     faults: list[str] = []
     variables = {setting.variable for setting in ALL.values()}

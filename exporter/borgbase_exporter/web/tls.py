@@ -11,10 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Certificates:
-    """Gives each handshake a context made by `tls` from the files that are on disk.
-
-    While files are invalid, or only half written, the last good context stays in use.
-    """
+    """Contexts of the files on disk; the last good one is used while those cannot be used."""
 
     def __init__(self, tls: TLS) -> None:
         self.tls, self._stamps, self._context = tls, _stamps(tls), tls.context()
