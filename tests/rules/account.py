@@ -52,10 +52,10 @@ ALERTS = [
             "of what is included, without a maximum": Firing(
                 change={USAGE: 226 * GB},
                 severities=("info",),
-                summary="The BorgBase plan's included space is almost used up.",
+                summary="More than 90% of the BorgBase plan's included space is used.",
                 description="Account acme uses 90% of what its plan includes. Backups are safe: "
-                "the plan has no maximum, and usage beyond that is billed. To pay less, prune "
-                "and compact, or compare plans.",
+                "the plan has no maximum, but usage above 100% is billed. To pay less, prune and "
+                "compact, or compare plans.",
             ),
             "of the maximum": Firing(
                 change={USAGE: 915 * GB, MAXIMUM: 1000 * GB}, description=plan("92%")
@@ -196,8 +196,8 @@ ALERTS = [
                 change={FULL: until(12 * MINUTE, 1, 2)},
                 since=12 * MINUTE,
                 description="Account acme has 2 API tokens with full access, more than before. "
-                "Whoever holds one can delete every repo. If nobody created it on purpose, delete "
-                "it at once, change the password and end all sessions.",
+                "Whoever holds one can delete every repo. If nobody created the new one on "
+                "purpose, delete it at once, change the password and end all sessions.",
             )
         },
         silent={

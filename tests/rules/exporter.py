@@ -89,15 +89,15 @@ def without_acme(begin: int) -> Change:
 def absent(job: str) -> str:
     return (
         f"Prometheus gets no metrics from borgbase-exporter{job}. Backups are not affected, but "
-        "no alert on the exporter's repos can fire or resolve. Start the exporter, or correct "
-        "the scrape configuration."
+        "alerts on the exporter's repos get no new values. Start the exporter, or correct the "
+        "scrape configuration."
     )
 
 
 def incomplete(collector: str) -> str:
     return (
-        f"For hours, the exporter could not read the whole list of the collector {collector} in "
-        "account acme. Missing entries are not monitored; in the list of repos, a deletion goes "
+        f"For hours, the exporter could not read all {collector} of account acme. Those that are "
+        "missing are not monitored. While the list of repos is incomplete, a deleted repo goes "
         "unnoticed. Run the exporter's check to see what is missing, then upgrade the exporter "
         "or ask BorgBase's support."
     )
@@ -106,8 +106,8 @@ def incomplete(collector: str) -> str:
 def expiring(token: str, when: str) -> str:
     return (
         f"{token} of account acme {when}. BorgBase refuses an expired token. If nobody uses this "
-        "one, delete it. Otherwise create a new one and put it in its place. If the exporter "
-        "uses it and runs as a systemd service, restart the exporter."
+        "one, delete it. Otherwise replace it with a new one. If the exporter uses it, and runs "
+        "as a systemd service or gets it from BORGBASE_TOKEN, restart the exporter."
     )
 
 
@@ -215,9 +215,9 @@ ALERTS = [
                 change=without_acme(0 * HOUR + 3 * MINUTE),
                 since=18 * MINUTE,
                 description="Account acme disappeared from job borgbase 30m 0s ago; the job's "
-                "other accounts are still polled. Its backups are not affected, but no alert on "
-                "its repos can fire or resolve. Put its token file back, or start the exporter "
-                "that polled it.",
+                "other accounts are still polled. The account's backups are not affected, but "
+                "alerts on its repos get no new values. Put its token file back, or start the "
+                "exporter that polled it.",
                 lenient=True,
                 outlives_restart=False,
             ),
@@ -257,10 +257,9 @@ ALERTS = [
                 since=12 * MINUTE,
                 severities=BOTH,
                 description="Account acme cannot be polled because of its token. Its backups are "
-                "not affected, but no alert on its repos can fire or resolve. Create a read-only "
-                "API token at BorgBase and put it in place of the old one. If the exporter runs "
-                "as a systemd service or gets its token from BORGBASE_TOKEN, restart it "
-                "afterwards.",
+                "not affected, but alerts on its repos get no new values. Read the reason in the "
+                "exporter's log. If it is auth, use a new read-only token; if it is token, correct "
+                "the token file. With systemd or BORGBASE_TOKEN, restart the exporter afterwards.",
             )
             for reason in ("auth", "token")
         },
@@ -326,16 +325,16 @@ ALERTS = [
                 },
                 since=12 * MINUTE,
                 description="Polls of account acme fail, and its token is not the main cause. "
-                "Backups may still work, but no alert on the account's repos can fire or "
-                "resolve. Check BorgBase's status page, then the reason in the exporter's log, "
-                "such as DNS, a proxy or a firewall.",
+                "Backups may still work, but alerts on the account's repos get no new values. "
+                "Check BorgBase's status page, then the reason in the exporter's log, such as "
+                "DNS, a proxy or a firewall.",
             ),
             "never up, without a single counted failure": Firing(
                 change={"borgbase_up": 0},
                 description="Polls of account acme fail, and its token is not the main cause. "
-                "Backups may still work, but no alert on the account's repos can fire or "
-                "resolve. Check BorgBase's status page, then the reason in the exporter's log, "
-                "such as DNS, a proxy or a firewall.",
+                "Backups may still work, but alerts on the account's repos get no new values. "
+                "Check BorgBase's status page, then the reason in the exporter's log, such as "
+                "DNS, a proxy or a firewall.",
             ),
         },
         silent={
@@ -407,9 +406,9 @@ ALERTS = [
             "a limited token": Firing(
                 change={"borgbase_collector_success{collector=tokens}": 0},
                 description="Account acme can be polled, but the collector tokens fails: alerts "
-                "that need its data can neither fire nor resolve. Read the reason in the "
-                "exporter's log. If it is auth, use a read-only token, or start the exporter "
-                "with --no-collector.tokens.",
+                "that need its data get no new values. Read the reason in the exporter's log. If "
+                "it is auth, use a read-only token, or start the exporter with "
+                "--no-collector.tokens.",
             )
         },
         silent={
@@ -471,8 +470,8 @@ ALERTS = [
                 labels={"field": field},
                 keeps=4 * HOUR,
                 description=f"{field} is gone from the API (account acme). Metrics made from it "
-                "are absent, and alerts that need them cannot fire. Upgrade the exporter; if "
-                "there is no newer version, report the field.",
+                "are absent, and alerts that need them get no new values. Upgrade the exporter; "
+                "if there is no newer version, report the field.",
             )
             for field, severities in (
                 ("RepoType.quota", ("warning", "info")),
@@ -547,8 +546,8 @@ ALERTS = [
                 severities=("info",),
                 labels={"token_id": "2", "token": "terraform", "permission": "full_access"},
                 description="The exporter polls account acme with the API token terraform, whose "
-                "permission is full_access. Whoever gets hold of it can do as much. Replace it "
-                "with a read-only token, then delete the old one.",
+                "permission is full_access. Whoever gets hold of the token has this permission "
+                "too. Replace it with a read-only token, then delete the old one.",
             ),
         },
         silent={

@@ -96,8 +96,8 @@ def staircase(start: float, step: float, prune: float = 0) -> Callable[[int], fl
 def overdue(age: str, repo: str = "mail server") -> str:
     return (
         f"Nothing was written to repo {repo} (account acme) for {age}; its inactivity limit is 1d "
-        "0h 0m 0s. A restore would miss what changed since then. Run the backup on the machine "
-        "that writes to the repo, and read its output."
+        "0h 0m 0s. A restore would miss what changed since the last write. Run the backup on the "
+        "machine that writes to the repo, and read its output."
     )
 
 
@@ -111,8 +111,8 @@ def never(age: str) -> str:
 def missing(data: str) -> str:
     return (
         f"The API does not report the {data} of repo mail server (account acme): alerts that need "
-        "this value can neither fire nor resolve. Check by hand that its backups still arrive, "
-        "then ask BorgBase's support."
+        "this value do not get it. Check by hand that the repo's backups still arrive, then ask "
+        "BorgBase's support."
     )
 
 
@@ -136,7 +136,7 @@ def vanished(repo: str, seen: str) -> str:
         f"Repo {repo} (a1b2c3d4) was last in the list of account acme at 1970-01-01 {seen} +0000 "
         "UTC. All its backups are gone unless BorgBase can restore them. If nobody deleted it on "
         "purpose, ask BorgBase's support at once, and treat the account as compromised: delete "
-        "its tokens and end its sessions."
+        "its tokens with full access, change its password and end its sessions."
     )
 
 
@@ -636,9 +636,10 @@ ALERTS = [
                 change={APPEND_ONLY: until(12 * MINUTE, 1, 0)},
                 since=12 * MINUTE,
                 description="Repo mail server (account acme) was append-only within the last "
-                "eight days and is not now: whoever holds a key to it can delete its backups. "
-                "Turn append-only on again. If nobody turned it off on purpose, treat the "
-                "account as compromised: delete its tokens and end its sessions.",
+                "eight days and is not now: whoever holds a key can delete its backups. Turn "
+                "append-only on again. If this was not on purpose, treat the account as "
+                "compromised: delete its tokens with full access, change its password and end its "
+                "sessions.",
                 cure={APPEND_ONLY: 1},
             ),
         },
@@ -670,9 +671,8 @@ ALERTS = [
                 change={KEYS: until(12 * MINUTE, 1, 2)},
                 since=12 * MINUTE,
                 description="Repo mail server (account acme) has 2 SSH keys with full access, "
-                "more than before. Whoever holds one can delete its backups. If nobody added it "
-                "on purpose, take the key off the repo at once and treat the account as "
-                "compromised.",
+                "more than before. Whoever holds one can delete its backups. If nobody added the "
+                "new one on purpose, remove it at once and treat the account as compromised.",
             )
         },
         silent={
