@@ -50,7 +50,7 @@ def _polls() -> list[m.Json]:
         ),
         m.stat(
             "Fields skipped",
-            "Unreadable values of the last polls. Their entries are shown without them.",
+            "Single values of the last polls that were unreadable: only these are lost.",
             f"sum({fields})", "none", m.ANY_IS_WARNING,
         ),
         m.stat(
@@ -108,13 +108,15 @@ def _times() -> list[m.Json]:
     return [
         m.lines(
             "Age of the data in hours",
-            "Time since the last successful poll: the ten accounts with the oldest at the end.",
+            "Time since the last successful poll, for the ten accounts where it is longest at the"
+            " end of the shown time.",
             [m.Query(f"(time() - {q.polled()}) / 3600 and on (account) {oldest}", "{{account}}")],
             (12, 8), "none", "No good poll is known in the shown time.", custom=m.LINEAR,
         ),
         m.lines(
             "Poll duration",
-            "How long polls take: the ten accounts with the slowest polls at the end.",
+            "How long polls take, for the ten accounts with the slowest polls at the end of the"
+            " shown time.",
             [m.Query(f"{duration} and on (account) {slowest}", "{{account}}")],
             (12, 8), "s", "No poll is known in the shown time.",
         ),
@@ -163,7 +165,7 @@ def _tokens() -> m.Json:
         [
             m.column("Account", "account", width=120),
             m.column("Token", "token", custom__minWidth=120),
-            m.column("May", "permission", width=100),
+            m.column("Permission", "permission", width=100),
             m.column(
                 "Last used", m.Query(f"{token_used} * 1000"), unit="dateTimeFromNow",
                 width=125,

@@ -63,7 +63,8 @@ def _now() -> list[m.Json]:
         _days_until_full(quota),
         m.stat(
             "Growth per day",
-            "Bytes per day over the last week: a day's average minus that of a week ago, by 7.",
+            "Bytes per day over the last week: the average of the last day minus that of a week"
+            " ago, divided by 7.",
             q.growth(q.REPO), "decbytes", m.FACT, missing="no week of history", size=TILE,
         ),
         m.stat(
