@@ -152,9 +152,7 @@ def test_the_memory_of_another_api_is_not_used(file: Path) -> None:
 
 @hypothesis_settings(deadline=None)  # a disk may be slow
 @given(at=st.floats(0, 1, exclude_max=True), noise=st.binary(min_size=1, max_size=8))
-def test_damage_to_a_file(
-    tmp_path_factory: pytest.TempPathFactory, at: float, noise: bytes
-) -> None:
+def test_damaged_files(tmp_path_factory: pytest.TempPathFactory, at: float, noise: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "noise.prom"
     put(file, polled())
     content = file.read_bytes()

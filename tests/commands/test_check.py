@@ -82,9 +82,7 @@ def test_the_demo_as_a_plugin(check: Checked, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_all_is_well_unless_it_is_exposed(
-    check: Checked, tmp_path: Path, form: str, mode: int
-) -> None:
+def test_all_is_well_unless_exposed(check: Checked, tmp_path: Path, form: str, mode: int) -> None:
     account, file = SimulatedAccount(troubles=()), tmp_path / "token"
     file.write_text(account.token)
     file.chmod(mode)

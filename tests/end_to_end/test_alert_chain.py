@@ -225,9 +225,7 @@ def _prometheus(folder: Path, exposing: Running, alertmanager: Running) -> Itera
         yield running
 
 
-def test_a_repo_that_crosses_its_quota_is_one_notification_until_space_is_freed(
-    chain: Chain,
-) -> None:
+def test_a_repo_over_quota_is_one_notification_until_space_is_freed(chain: Chain) -> None:
     account = chain.accounts[QUOTA]
     repo_id = account.id_of(REPO)
     (quota,) = (repo.quota for repo in account.repos if repo.id == repo_id)

@@ -31,9 +31,7 @@ def test_a_port_in_use_is_reported_in_a_line() -> None:
     assert f' level=error msg="cannot listen on {address}: Address already in use' in line
 
 
-def test_in_the_first_poll_it_is_healthy_not_ready_and_ends_at_sigterm(
-    tmp_path: Path,
-) -> None:
+def test_in_the_first_poll_it_is_healthy_not_ready_and_ends_at_sigterm(tmp_path: Path) -> None:
     with ExitStack() as stack:
         api = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         api.settimeout(PATIENCE)

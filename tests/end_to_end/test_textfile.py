@@ -143,9 +143,7 @@ def test_values_outlive_a_failure_until_they_are_too_old(house: House) -> None:
     assert house.work("poll_failures_total", **CONNECT) == 2
 
 
-def test_a_removed_account_goes_and_one_whose_token_is_refused_keeps_its_values(
-    house: House,
-) -> None:
+def test_a_removed_account_goes_and_one_whose_token_is_refused_keeps_values(house: House) -> None:
     assert house.run() == (0,)
     (house.tokens / HOME).unlink()
     put_token(house.tokens, WORK, "opens-nothing")

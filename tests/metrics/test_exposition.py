@@ -81,9 +81,7 @@ def test_old_parts_disappear_and_the_exporters_own_series_stay() -> None:
     assert samples(text, "borgbase_account_auto_renew{")
 
 
-def test_an_unrenderable_account_costs_no_other(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_an_unrenderable_account_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
     renderer = Renderer()
     renderer.render({name: status(name) for name in ("good", "odd")})
     broken = replace(status("odd"), collectors={"repos": collector(RepoList((None,), True))})  # type: ignore[arg-type]  # the defect
@@ -127,9 +125,7 @@ def test_both_formats_parse_and_agree() -> None:
 
 
 @pytest.mark.parametrize("format_", [TEXT, OPENMETRICS])
-def test_the_gzipped_body_is_one_member_with_the_same_content(
-    format_: Format, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gzipped_body_is_one_member(format_: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     for process in ("generate_latest", "generate_openmetrics"):
         monkeypatch.setattr(exposition, process, lambda _: b"tail\n")
     page = Renderer().render({"default": status()})[format_]

@@ -184,9 +184,7 @@ def test_failures_back_off_to_the_interval_and_a_success_ends_that(rig: Rig) -> 
         *(("repos", None, 30.0), ("ssh_keys", 5.0, INTERVAL - 2.0)),
     ],
 )
-def test_retry_after_is_honoured_within_bounds(
-    rig: Rig, collector: str, asked: float | None, delay: float
-) -> None:
+def test_bounds_of_retry_after(rig: Rig, collector: str, asked: float | None, delay: float) -> None:
     rig.answers[collector] = PollError(Reason.HTTP_STATUS, "HTTP 503", retry_after=asked)
     assert rig.poll() == delay
 
@@ -222,9 +220,7 @@ def test_without_a_token_every_collector_fails_and_nothing_is_sent(rig: Rig) -> 
     assert "No such file" in rig.status.token_problem
 
 
-def test_an_unreadable_token_leaves_the_old_one_in_use_and_is_counted(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_token_leaves_the_old_one(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.poll()
     rig.source.error = TokenError("/run/token: is empty")
     rig.poll()
@@ -239,9 +235,7 @@ def test_an_unreadable_token_leaves_the_old_one_in_use_and_is_counted(
     assert rig.status.token_problem == ""
 
 
-def test_a_defect_is_logged_counted_and_survived(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_defect_is_logged_and_counted(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.poll(repos=ZeroDivisionError("surprise"))
     assert rig.failures() == {"internal": 1}
     assert "surprise" in caplog.text
@@ -266,9 +260,7 @@ def test_a_missing_field_is_not_asked_for_again_until_the_next_day(rig: Rig) -> 
     assert rig.status.collectors["repos"].gaps == frozenset()
 
 
-def test_what_cannot_be_read_is_logged_when_it_changes(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_read_is_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     gone = frozenset({"RepoType.format"})
     rig.answers["repos"] = good(REPO_LIST, skipped=2, fields_skipped=3, gaps=gone, missing=gone)
     for _ in range(3):
@@ -287,9 +279,7 @@ def test_polls_are_spread_by_a_tenth_of_the_interval() -> None:
     assert 0.9 * INTERVAL <= min(delays) < max(delays) <= 1.1 * INTERVAL
 
 
-def test_a_failure_is_one_line_when_it_begins_and_one_when_it_ends(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failure_logs_its_beginning_and_end(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     well = rig.answers
     rig.answers = dict.fromkeys(rig.names, DOWN)
@@ -303,9 +293,7 @@ def test_a_failure_is_one_line_when_it_begins_and_one_when_it_ends(
     assert {vars(record)["collector"] for record in caplog.records} == {"repos,ssh_keys"}
 
 
-def test_the_first_good_poll_logs_how_many_repos_there_are(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_good_poll_counts_repos(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     rig.poll()
     rig.poll()
@@ -329,9 +317,7 @@ def test_the_expiration_of_the_exporters_own_token_is_read() -> None:
     assert rig.status.token_expires == 1_700_000_500
 
 
-def test_a_token_that_may_do_more_than_read_is_logged_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_token_that_may_do_more_than_read_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(names=("repos", "tokens"))
     tokens = APITokenList((APIToken("1", "mine", "full_access"),), complete=True)
     rig.poll(tokens=good(tokens))

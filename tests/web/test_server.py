@@ -144,9 +144,7 @@ def test_a_stalled_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dropped(halting)
 
 
-def test_a_connection_that_falls_silent_is_dropped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_connection_that_falls_silent_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.05)
     with serving() as server, server.connected() as connection:
         connection.sendall(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" + HALF_A_REQUEST)
@@ -185,9 +183,7 @@ def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_what_stalled_readers_hold_is_bounded(
-    monkeypatch: pytest.MonkeyPatch, big: Running
-) -> None:
+def test_stalled_readers_hold_little(monkeypatch: pytest.MonkeyPatch, big: Running) -> None:
     monkeypatch.setattr(server_module, "MAX_HELD", 1 << 20)
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(big)) for _ in range(8)]

@@ -153,9 +153,7 @@ def test_a_client_that_leaves_amid_a_sweep_ends_nothing(
         sweeping.cancel()
 
 
-def test_handshakes_count_as_connections(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_handshakes_count(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
     with serving(web(secured(certificates))) as server, contextlib.ExitStack() as stack:
         for sent in (b"", HELLO):
