@@ -27,14 +27,12 @@ REASONS = tuple(reason.value for reason in Reason)
 
 
 class PollError(Exception):
-    """A query without a usable answer; the text is fit for a log and holds no secret.
-
-    `retry_after` is how long the API asked clients to stay away, in seconds.
-    """
+    """A query without a usable answer; the text is fit for a log and holds no secret."""
 
     def __init__(self, reason: Reason, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.reason, self.retry_after = reason.value, retry_after
+        self.reason = reason.value
+        self.retry_after = retry_after  # seconds that the API asked clients to stay away
 
     def without_frames(self) -> Self:
         """Return the error without its traceback and causes: their frames may hold an answer."""

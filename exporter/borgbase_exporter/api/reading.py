@@ -32,10 +32,8 @@ Read = Callable[[msgspec.Raw, Skipped], Any]  # raises one of UNREADABLE if noth
 
 @cache
 def reader(annotation: Any) -> Read:
-    """Return the reader of a field's type, such as a struct, a list of structs, or a number.
-
-    Call it during import, from one thread: msgspec's analysis of a new type is not thread-safe.
-    """
+    """Return the reader of a field's type, such as a struct, a list of structs, or a number."""
+    # Call it during import, from one thread: msgspec's analysis of a new type is not thread-safe.
     node = node_of(annotation)
     if node is None:
         decoder = msgspec.json.Decoder(annotation, strict=False)

@@ -70,10 +70,7 @@ class Transport:
         self._leftover: threading.Thread | None = None
 
     def post(self, query: str, token: str, *, seconds: float) -> Reply:
-        """Send a query and return the answer within `seconds`, or raise a PollError.
-
-        The caller judges an error status: GraphQL servers explain errors in the body.
-        """
+        """Send a query and return the answer, of any status, within `seconds`; raise PollError."""
         ends = time.monotonic() + seconds
         if seconds <= 0:
             raise PollError(Reason.TIMEOUT, "the poll's time was used up before this query")

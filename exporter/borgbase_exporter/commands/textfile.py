@@ -85,10 +85,8 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 def resumed(status: AccountStatus, memory: AccountMemory | None, now: float) -> AccountStatus:
-    """Return an account's status in a new process, completed by what the last run stored.
-
-    Future times, from a clock that was ahead, count as now; the poll corrects those of parts.
-    """
+    """Return an account's status in a new process, completed by what the last run stored."""
+    # Future times, from a clock that was ahead, count as now; the poll corrects those of parts.
     if not memory:
         return status
     collectors = dict(status.collectors)

@@ -1,7 +1,4 @@
-"""The report as output of plugins: for Nagios and its relatives, and for Checkmk.
-
-The formats are those of the Monitoring Plugins' guidelines, and of Checkmk's local checks.
-"""
+"""The report as plugin output, by the Monitoring Plugins' guidelines and for Checkmk."""
 
 from __future__ import annotations
 

@@ -204,10 +204,8 @@ def _tokens(status: AccountStatus, now: float) -> Iterator[Problem]:
 
 
 def compared(status: AccountStatus) -> Iterator[Comparison]:
-    """Yield sums over the repos, and BorgBase's figures, whose exact meaning is not documented.
-
-    Sizes that agree show that the units are right; counts, that the list is complete.
-    """
+    """Yield sums over the repos, and BorgBase's figures, whose exact meaning is not documented."""
+    # Sizes that agree show that the units are right; counts, that the list is complete.
     repos, account = status.snapshot.repos, status.snapshot.account
     if repos is None or not repos.complete or account is None:
         return

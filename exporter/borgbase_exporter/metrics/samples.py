@@ -28,10 +28,8 @@ Series = Iterable[tuple[int, float]]  # days since 1 January 1970 in UTC, in ord
 
 
 def calibrate(pairs: Iterable[tuple[float, float]]) -> tuple[str | None, int, int]:
-    """Return the unit that fits most repos, or None; how many fit the best unit, and of how many.
-
-    A pair is a repo's newest daily value and its current usage in bytes.
-    """
+    """Return the unit that fits most repos, or None; how many the best unit fits, of how many."""
+    # A pair is a repo's newest daily value and its current usage in bytes.
     ratios = [now / value for value, now in pairs if value >= TELLING]
     fits = {
         name: sum(abs(ratio / size - 1) <= TOLERANCE for ratio in ratios)
