@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 
 from borgbase_exporter.text import printable
 
-WAITING = 10_000
-"""Records that wait while nobody reads standard error; further ones are dropped and counted."""
+WAITING = 10_000  # records kept while nobody reads standard error; others are dropped and counted
 FLUSH_SECONDS = 0.2  # how long the program's end waits for the last records to be written
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _BARE = re.compile(r"[\w.:/@+-]+", re.ASCII)

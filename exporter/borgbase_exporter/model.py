@@ -16,18 +16,14 @@ class Repo:
     usage: float | None = None
     quota: float | None = None  # only where a quota is set and enforced
     quota_enabled: bool | None = None
-    last_modified: float | None = None
-    """The last write of any kind (prune and compact too); None also when there was none."""
-    never_written: bool | None = None
-    """True when the API reports no last write and no data; None when that is unknown."""
+    last_modified: float | None = None  # of any kind, prune and compact too; None also if never
+    never_written: bool | None = None  # no last write and no data; None when that is unknown
     created: float | None = None
-    inactivity_limit: float | None = None
-    """How long without a write before BorgBase alerts the owner; None also when off."""
+    inactivity_limit: float | None = None  # silence before BorgBase alerts; None also when off
     append_only: bool | None = None
     compaction_enabled: bool | None = None
     sftp_enabled: bool | None = None
-    full_access_keys: int | None = None
-    """SSH keys with full access; None where the format is not reached by SSH keys."""
+    full_access_keys: int | None = None  # SSH keys; None where they do not reach the format
     append_only_keys: int | None = None
     rsync_keys: int | None = None
     region: str | None = None
@@ -176,8 +172,7 @@ class CollectorStatus:
     skipped: int = 0  # list entries of the last query that were null or unreadable
     fields_skipped: int = 0  # unreadable fields of the last query, left out of their entries
     gaps: frozenset[str] = frozenset()  # selected fields that the API lacks, as `Type.field`
-    missing: frozenset[str] = frozenset()
-    """The fields to leave out of the next query: the gaps, and names that have another spelling."""
+    missing: frozenset[str] = frozenset()  # to leave out: gaps, and fields of another spelling
     missing_since: float | None = None
 
     @property

@@ -126,8 +126,7 @@ class _Claims(msgspec.Struct):
     exp: float | None = None
 
 
-_CLAIMS = msgspec.json.Decoder(_Claims)
-"""Made once, by one thread: building a decoder is not thread-safe in msgspec."""
+_CLAIMS = msgspec.json.Decoder(_Claims)  # made once: building one is not thread-safe
 
 
 def expiration(token: str) -> float | None:

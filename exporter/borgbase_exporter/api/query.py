@@ -21,8 +21,7 @@ class Node(msgspec.Struct, rename="camel"):
     """The fields to read of one type of the API's schema; a query selects all of them."""
 
     graphql: ClassVar[str]  # the type's name in the schema
-    newer: ClassVar[Mapping[str, str]] = {}
-    """The newer name by a field's older name, which is for an API without the newer one."""
+    newer: ClassVar[Mapping[str, str]] = {}  # a field's newer spelling, by the older one
     optional: ClassVar[frozenset[str]] = frozenset()  # whose lack is not worth reporting
 
 

@@ -29,9 +29,9 @@ from borgbase_exporter.text import redacted
 log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
-BYTES_A_PART = 64
-"""The least memory that a comma or an escape in the answer takes when decoded: a hostile answer of
-these alone would take many times its size."""
+BYTES_A_PART = (
+    64  # what a comma or an escape takes at least when decoded; an answer may be full of them
+)
 READABLE_ENCODINGS = {"", "identity", "gzip", "x-gzip"}
 CUT_SECONDS = 1.0  # how long a thread may take to notice that its connection was shut down
 ADDRESSES = 3  # how many addresses of a host can be tried in time, if none of them answers
@@ -247,8 +247,7 @@ def _retry_after(response: requests.Response) -> float | None:
     return None
 
 
-_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-"""OpenSSL's names, by release, for an answer that is not TLS."""
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}  # by release of OpenSSL
 
 
 def _words(error: BaseException) -> str:

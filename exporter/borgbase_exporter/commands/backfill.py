@@ -40,8 +40,7 @@ PERMANENT = {Reason.AUTH, Reason.REDIRECT, Reason.TLS}
 HEAD = 3 * 3600.0
 """The longest time that Prometheus holds in memory alone, its head block, in seconds. At its start
 it drops head samples older than the end of its newest block: no new block may reach there."""
-LABELS = {"job": "borgbase", "instance": "localhost:10133"}
-"""Labels that Prometheus adds with the configuration that ships with the exporter."""
+LABELS = {"job": "borgbase", "instance": "localhost:10133"}  # what the shipped configuration adds
 LONGEST_NAME = 60
 
 Wait = Callable[[float], None]

@@ -109,8 +109,7 @@ class Look:
         try:
             self.poller.poll()
             if self._settings.report:
-                asked = [area for area in AREAS if area.name in self._settings.collectors]
-                self.shapes = {area.name: self._shape(area) for area in asked}
+                self.shapes = {area.name: self._shape(area) for area in self.poller.areas}
         except Exception:
             log.exception("a defect, please report it", extra={"account": self.account})
             what = "a defect of the exporter; its log has the details"

@@ -32,8 +32,7 @@ log = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0002
 """How long a computing thread may hold the interpreter: a large answer needs it a dozen times, and
 a thread that decodes or renders a poll would hold it for 5 ms each time."""
-M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 256 << 10
-"""mallopt(3): blocks of that many bytes return to the system when they are freed."""
+M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 256 << 10  # mallopt(3): freed blocks of that size return
 
 
 class Exporter:

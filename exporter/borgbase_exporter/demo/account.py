@@ -42,7 +42,6 @@ class SimulatedAccount:
         self._token_ids = itertools.count(1000 * seed + 1)
         begin = int(start)
         self.token = self._issue("exporter", "RO", begin - 90 * DAY, begin + 700 * DAY, 900)
-        """The secret of the exporter's own token, which is read-only."""
         soon = 6 if Trouble.TOKEN_EXPIRING in self.troubles else 400
         self._issue("terraform", "FA", begin - 300 * DAY, begin + soon * DAY, DAY)
         self._issue("provisioning", "CO", begin - 45 * DAY)

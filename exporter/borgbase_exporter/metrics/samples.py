@@ -14,11 +14,8 @@ from typing import BinaryIO, NamedTuple
 from borgbase_exporter.metrics.exposition import METRICS, OPENMETRICS, escaped
 
 DAY = 86_400
-STEP = 300
-"""Seconds between two samples. Prometheus looks back this far for a value: graphs would have holes
-with fewer samples."""
-SPARSE_STEP = 3600
-"""The same for old samples, to save space: enough for averages and for steps of whole hours."""
+STEP = 300  # seconds between samples: Prometheus looks back that far, else graphs have holes
+SPARSE_STEP = 3600  # the same for long ago: enough for averages and steps of whole hours
 UNITS = {"bytes": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
 UNITS |= {"GB": 1000**3, "GiB": 1024**3}
 TOLERANCE = 0.01  # how far off a value may be to fit a unit: kB and KiB are 2.4 % apart

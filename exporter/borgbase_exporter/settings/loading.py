@@ -27,12 +27,11 @@ SETTINGS: Mapping[str, Mapping[str, Setting]] = {  # by command and flag
     for command, options in COMMANDS.items()
 }
 ALL = {flag: setting for own in SETTINGS.values() for flag, setting in own.items()}
-FLAGS = {
+FLAGS = {  # by every form, a setting's flag and the value that the form implies, if any
     flag: (setting.flag, text)
     for setting in ALL.values()
     for flag, text in {setting.flag: None, **setting.shorthands}.items()
 }
-"""By every form of a flag: the setting's flag and, if the form takes no value, its value."""
 PATH = "PATH"  # the positional argument
 TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 PLACES = (TOKEN_VARIABLE, "--token.file", "--token.dir")

@@ -60,10 +60,7 @@ class BasicAuth:
         self._decoy = b"$2b$%02d$" % cost + b"." * 53
 
     async def admits(self, authorization: str, client: str, gone: Test) -> bool | None:
-        """Return whether an Authorization header holds a user and that user's password.
-
-        None: too many passwords wait. `gone` says whether the client is no longer there.
-        """
+        """Return whether an Authorization header holds a user's password; None if too many wait."""
         if not self._users:
             return True
         if (given := _credentials(authorization)) is None:
