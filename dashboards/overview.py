@@ -210,10 +210,10 @@ def _repos() -> m.Json:
     limit = q.of_repo("inactivity_limit_seconds")
     return m.table(
         "Repos, worst first",
-        "Pressure is the higher of usage / quota and time since the last write / inactivity"
-        " limit: at 100 %, the repo is full or overdue. Days left is a forecast of when the quota"
-        " is used up, from the growth of the last week; it is empty without a quota, without"
-        " growth, or in the first week. A repo's name links to its page.",
+        "Pressure is the higher of two ratios: usage to quota, and time since the last write to"
+        " inactivity limit. At 100 %, the repo is full or overdue. Days left is a forecast of when"
+        " the quota is used up, from the growth of the last week; it is empty without a quota,"
+        " without growth, or without a week of history. A repo's name links to its page.",
         f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})",
         ("account", "repo_id"),
         [
@@ -301,7 +301,7 @@ def _trends() -> list[m.Json]:
         m.lines(
             "Usage and plan",
             "Usage of all accounts against what their plans include and allow at most. The maximum"
-            " is shown where every account has one.",
+            " is shown only if every account has one.",
             [
                 m.Query(f"sum({total})", "used"),
                 m.Query(f"sum({included})", "included"),
@@ -327,7 +327,7 @@ def _details() -> list[m.Json]:
     return [
         m.table(
             "Growth per day, top 10",
-            "Bytes per day over the last week; absent in the exporter's first week.",
+            "Bytes per day over the last week; absent without a week of history.",
             f"topk(10, {q.named(q.growth())} > 0)", ("account", "repo_id"),
             [
                 m.column("Repo", "repo", links=m.link("Repo", REPO_PAGE), custom__minWidth=110),
