@@ -210,9 +210,9 @@ def _repos() -> m.Json:
     limit = q.of_repo("inactivity_limit_seconds")
     return m.table(
         "Repos, worst first",
-        "Pressure is the higher of two ratios: usage to quota, and time since the last write to"
-        " inactivity limit. At 100 %, the repo is full or overdue. Days left is a forecast of when"
-        " the quota is used up, from the growth of the last week; it is empty without a quota,"
+        "Pressure is the used share of the quota or the elapsed share of the inactivity limit,"
+        " whichever is higher. At 100 %, the repo is full or overdue. Days left is a forecast of"
+        " when the quota is used up, from the growth of the last week; it is empty without a quota,"
         " without growth, or without a week of history. A repo's name links to its page.",
         f"max by ({q.BY_REPO}, repo_region, version) ({q.info()})",
         ("account", "repo_id"),
