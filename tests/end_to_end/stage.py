@@ -50,8 +50,8 @@ class Stage:
         """Return the account's series that change only with the account."""
         return {key: value for key, value in self.read(account).items() if key[0] not in MOVING}
 
-    def wait(self, *accounts: str, polls: int = 2) -> None:
-        """Wait for polls to end: the first may have begun before now, the second has not."""
+    def wait(self, *accounts: str, polls: int = 3) -> None:
+        """Wait for polls to end: one may not be shown yet, one have begun; the third has not."""
         page = self.house.exporter.get("/metrics").text  # Prometheus' value is up to a second old
         so_far = re.findall(r'^borgbase_polls_total\{account="(.+)"\} (\d+)$', page, re.MULTILINE)
         enough = {
