@@ -50,7 +50,8 @@ def _polls() -> list[m.Json]:
         ),
         m.stat(
             "Fields skipped",
-            "Single values of the last polls that were unreadable: only these are lost.",
+            "Single values of the last polls that were unreadable; the rest of their entries was"
+            " read.",
             f"sum({fields})", "none", m.ANY_IS_WARNING,
         ),
         m.stat(
