@@ -1,4 +1,4 @@
-"""The facts, frozen. None is unknown; sizes are bytes, times Unix timestamps, durations seconds."""
+"""Immutable facts. None means unknown; sizes are bytes, times Unix times, durations seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Repo:
     append_only: bool | None = None
     compaction_enabled: bool | None = None
     sftp_enabled: bool | None = None
-    full_access_keys: int | None = None  # SSH keys; None where they do not reach the format
+    full_access_keys: int | None = None  # None for formats that SSH keys give no access to
     append_only_keys: int | None = None
     rsync_keys: int | None = None
     region: str | None = None
@@ -172,7 +172,7 @@ class CollectorStatus:
     skipped: int = 0  # list entries of the last query that were null or unreadable
     fields_skipped: int = 0  # unreadable fields of the last query, left out of their entries
     gaps: frozenset[str] = frozenset()  # selected fields that the API lacks, as `Type.field`
-    missing: frozenset[str] = frozenset()  # to leave out: gaps, and fields of another spelling
+    missing: frozenset[str] = frozenset()  # not to select: gaps, and spellings that the API lacks
     missing_since: float | None = None
 
     @property

@@ -33,8 +33,8 @@ class GivenToken:
             raise TokenError(f"{self.origin}: is empty")
         if not TOKEN.fullmatch(token):
             raise TokenError(
-                f"{self.origin}: must be only a token: remove quotes, spaces, line breaks, names "
-                'and "Bearer"; a path belongs in BORGBASE_TOKEN_FILE'
+                f"{self.origin}: must be only a token: remove quotes, spaces, line breaks, "
+                'variable names and "Bearer"; a path belongs in BORGBASE_TOKEN_FILE'
             )
         return token
 
@@ -67,7 +67,7 @@ class TokenFile(_OnDisk):
         if not regular:
             raise TokenError(f"{self.origin}: not a regular file; --token.dir takes a folder")
         if len(content) > MAX_FILE:
-            raise TokenError(f"{self.origin}: larger than {MAX_FILE // 1024} KiB, so no token file")
+            raise TokenError(f"{self.origin}: larger than {MAX_FILE // 1024} KiB: not a token file")
         try:
             return GivenToken(self.origin, content.decode("utf-8-sig")).read()
         except UnicodeDecodeError:

@@ -219,7 +219,7 @@ def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
 def test_a_unit_that_fits_nothing_is_refused_unless_given(command: Backfill) -> None:
     canned = Canned({"a": [5000], "b": [6000]}, unit=12)
     assert command(canned) == 1
-    assert "the best fits 0 of 2 repos; give it with" in command.problems
+    assert "the current usage of only 0 of 2 repos; set --unit" in command.problems
     assert command(canned, "--unit", "12") == 0
     assert set(command.samples[REPO, "default", "host-a"].values()) == {60_000}
 
@@ -234,7 +234,7 @@ def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> N
     assert command(Canned({"a": range(1000, 1005), "b": None})) == 1
 
     assert command.problems == (
-        'borgbase-exporter: account default: without repo host-b: the API returns no "u1": '
+        'borgbase-exporter: account default: repo host-b is left out: the API returns no "u1": '
         "null without an error\n"
     )
     samples = command.samples
@@ -247,7 +247,7 @@ def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> N
 def test_without_the_billed_usage_the_rest_is_written(command: Backfill) -> None:
     assert command(Canned(many(1), billed=None)) == 1
 
-    assert command.problems.startswith("borgbase-exporter: account default: without the billed")
+    assert command.problems.startswith("borgbase-exporter: account default: the billed usage")
     assert {name for name, *_ in command.samples} == {REPO, ACCOUNT}
 
 
@@ -270,7 +270,7 @@ def test_some_repos_by_name_or_id(command: Backfill) -> None:
         (["--repo=r0000", "--repo=x", "--repo=y\x1b[1m"], "--repo: there is no x, no y�[1m"),
         (["--repo", "x" * 70], "--repo: there is no word of 70 characters"),
         (["--since=2h"], "--since: is not before --until, so there is nothing to write"),
-        (["--until=2h59m"], "--until: must be 3h ago or more: Prometheus holds the newest samples"),
+        (["--until=2h59m"], "--until: must be 3h ago or more, or Prometheus drops recent samples"),
         (
             ["--since=2024-09-01", "--until=2024-09-02"],
             "there is nothing to write: no daily values in that time",

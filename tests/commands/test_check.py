@@ -52,7 +52,7 @@ def test_the_demo_as_text(check: Checked) -> None:
     lines = out.splitlines()
     assert lines[:2] == ["SIMULATED DATA: these accounts and repos are invented", "Account demo"]
     assert "  Read            ✓ repos  ✓ account  ✓ ssh_keys  ✓ tokens" in lines
-    assert "agrees with BorgBase's own count, sum and last bill" in out
+    assert "agrees with BorgBase's repo count, total usage and last bill" in out
     for name in ("laptop-anna", 'web "staging"', "Zoë's phone 📱", "homeassistant"):
         assert [line for line in lines if f"  {name} " in line], name
     found = re.findall(r"^  (?:critical|warning) +([^:\n]+): ", out, re.MULTILINE)

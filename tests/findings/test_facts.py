@@ -63,8 +63,8 @@ def test_facts_of_an_account() -> None:
         "SSH keys": "2",
         "API tokens": "2, 1 with full access",
         "Token in use": "read only, expires",
-        "Repo list": "agrees with BorgBase's own count and last bill "
-        "(tolerance 1 repo, a factor of 2)",
+        "Repo list": "agrees with BorgBase's repo count and last bill "
+        "(within 1 repo and a factor of 2)",
     }
     assert known["Stored"].share == pytest.approx(0.247, abs=0.001)
     assert known["Subscription"].moment == NOW + 100

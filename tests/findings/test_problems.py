@@ -213,9 +213,9 @@ def test_what_was_skipped_is_gone_or_too_old() -> None:
     ("changes", "what"),
     [
         ({"reported_repos": 2}, None),
-        ({"reported_repos": 3}, "1 repo listed, but BorgBase's own count is 3: the list may be"),
+        ({"reported_repos": 3}, "1 repo listed, but BorgBase's repo count is 3: the list may be"),
         ({"reported_usage": 3e12}, None),
-        ({"reported_usage": 2e12}, "5.0 TB listed, but BorgBase's own sum is 2.0 TB: sizes may"),
+        ({"reported_usage": 2e12}, "5.0 TB listed, but BorgBase's total usage is 2.0 TB: sizes"),
         ({"billed_usage": 9e12}, None),
         ({"billed_usage": 5e15}, "5.0 TB listed, but BorgBase's last bill is 5.0 PB: sizes may"),
         ({"billed_usage": 5e9}, "5.0 TB listed, but BorgBase's last bill is 5.0 GB: sizes may"),

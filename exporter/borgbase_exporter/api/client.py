@@ -188,7 +188,7 @@ def _decoded(body: bytes) -> tuple[Mapping[str, msgspec.Raw] | None, list[str], 
         return None, [], ""
     except UNREADABLE as error:
         page = body.lstrip()[:1] == b"<"
-        return None, [], "is an HTML page, not an API's" if page else f"is not JSON: {error}"
+        return None, [], "is an HTML page, not JSON" if page else f"is not JSON: {error}"
 
 
 def _messages(errors: Any) -> list[str]:

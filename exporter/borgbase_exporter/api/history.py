@@ -66,7 +66,7 @@ def usage_days(answer: Answer, number: int) -> Days:
 def recent(answer: Answer, repos: Sequence[Repo], now: float) -> dict[str, array[float]]:
     """Decode the answer for these repos: times and bytes of their last 30 days, by id.
 
-    They are rounded megabytes, scaled to end with the current usage; others are left out.
+    Scaled from megabytes to end with the current usage; repos in other units are left out.
     """
     found = {}
     for number, repo in enumerate(repos):

@@ -29,9 +29,7 @@ from borgbase_exporter.text import redacted
 log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
-BYTES_A_PART = (
-    64  # what a comma or an escape takes at least when decoded; an answer may be full of them
-)
+BYTES_A_PART = 64  # the least that a decoded comma or escape takes; an answer may be full of them
 READABLE_ENCODINGS = {"", "identity", "gzip", "x-gzip"}
 CUT_SECONDS = 1.0  # how long a thread may take to notice that its connection was shut down
 ADDRESSES = 3  # how many addresses of a host can be tried in time, if none of them answers
@@ -109,7 +107,7 @@ class _Exchange(HTTPAdapter):
         self._where = urlsplit(endpoint.url).hostname or ""
         if endpoint.proxy:
             netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
-            self._where += f" by the proxy {netloc}"
+            self._where += f" through the proxy {netloc}"
 
     def run(self, query: str, outcome: Future[Reply]) -> None:
         """Run the exchange and set the outcome; keep no frame, which may hold a huge answer."""

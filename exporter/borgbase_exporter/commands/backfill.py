@@ -38,8 +38,8 @@ LONGEST_PAUSE = 60.0
 TRIES = 5  # failures in a row; each next try waits longer and asks for half as much
 PERMANENT = {Reason.AUTH, Reason.REDIRECT, Reason.TLS}
 HEAD = 3 * 3600.0
-"""The longest time that Prometheus holds in memory alone, its head block, in seconds. At its start
-it drops head samples older than the end of its newest block: no new block may reach there."""
+"""Seconds that Prometheus's head block, which is only in memory, may span. At its start, Prometheus
+drops head samples older than the end of its newest block: no imported block may reach there."""
 LABELS = {"job": "borgbase", "instance": "localhost:10133"}  # what the shipped configuration adds
 LONGEST_NAME = 60
 
@@ -76,7 +76,7 @@ def run(
 def _run(given: settings.Backfill, now: float, wait: Wait, problems: list[str]) -> int:
     since, until = _timestamp(given.since, now), _timestamp(given.until, now)
     if until > now - HEAD:
-        raise CommandError("--until: must be 3h ago or more: Prometheus holds the newest samples")
+        raise CommandError("--until: must be 3h ago or more, or Prometheus drops recent samples")
     if since >= until:
         raise CommandError("--since: is not before --until, so there is nothing to write")
     output = given.output.resolve()
@@ -138,7 +138,7 @@ def _account(given: settings.Backfill, name: str, token: str, problems: list[str
     try:
         account.billed = billed_days(ask(BILLED))
     except PollError as error:
-        problems.append(f"account {name}: without the billed usage: {error}")
+        problems.append(f"account {name}: the billed usage is left out: {error}")
     return account
 
 
@@ -200,7 +200,7 @@ def _fetch(account: Account, wait: Wait, problems: list[str]) -> Iterator[tuple[
                 if error.reason == Reason.AUTH:
                     raise
                 name = account.repos[repo_id].name
-                problems.append(f"account {account.name}: without repo {name}: {error}")
+                problems.append(f"account {account.name}: repo {name} is left out: {error}")
         repo_ids = repo_ids[len(batch) :]
         batch_size, failures = min(BATCH, batch_size + 1), 0
         if repo_ids:
@@ -216,8 +216,8 @@ def _unit(account: Account, newest: Mapping[str, float]) -> int:
     unit, fits, compared = calibrate(pairs)
     if not unit:
         raise CommandError(
-            f"account {account.name}: the unit of the daily values is unclear: by the current "
-            f"usage, the best fits {fits} of {compared} repos; give it with --unit, such as 1MB"
+            f"account {account.name}: the unit of the daily values is unclear: the best one "
+            f"matches the current usage of only {fits} of {compared} repos; set --unit, such as 1MB"
         )
     fit = f"the daily values are in {unit}, which fits {fits} of {compared} repos"
     click.echo(printable(f"Account {account.name}: {fit}"))

@@ -99,7 +99,7 @@ class Look:
         self.account, self._settings, self._source = account, settings, source
         self.poller = make_poller(settings, account, source)
         exposed = f"{source.origin} can be read by other users"
-        advice = "chmod 600 it, or 640 for a group of its own"
+        advice = "chmod 600 it, or 640 if another user owns it"
         problem = Problem("warning", "token", exposed, advice)
         self.extra = Extra(source.origin, (problem,) if source.exposed else ())
         self.shapes: Mapping[str, Any] = {}

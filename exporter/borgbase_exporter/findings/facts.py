@@ -106,8 +106,8 @@ def of_account(account: AccountReport, at: float) -> Iterator[Fact]:
     if any(known):
         yield Fact("Token in use", ", ".join(filter(None, known)), token.expires)
     if alike := [problems.FIGURES[one.subject][0] for one in account.comparisons if one.agrees]:
-        names = " and ".join(", ".join(alike).replace(", own", ",").rsplit(", ", 1))
-        tolerance = f"tolerance {count(problems.REPOS, 'repo')}, a factor of {problems.FACTOR:.0f}"
+        names = " and ".join(", ".join(alike).rsplit(", ", 1))
+        tolerance = f"within {count(problems.REPOS, 'repo')} and a factor of {problems.FACTOR:.0f}"
         yield Fact("Repo list", f"agrees with BorgBase's {names} ({tolerance})")
 
 

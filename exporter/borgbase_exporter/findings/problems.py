@@ -25,14 +25,14 @@ REPOS = 1  # how many repos may be added or deleted between two queries
 COMPARABLE = 1e8  # bytes; smaller sizes are rounded too much to be compared
 COUNT = "repos by account"
 FIGURES = {  # BorgBase's figures in words, and as fields of an account
-    COUNT: ("own count", "reported_repos"),
-    "usage by account": ("own sum", "reported_usage"),
+    COUNT: ("repo count", "reported_repos"),
+    "usage by account": ("total usage", "reported_usage"),
     "usage by bill": ("last bill", "billed_usage"),
 }
 
 ADVICE = {
     "auth": "check that the token is complete, or create a new Read Only token",
-    "token": "store the token there, alone, and make it readable for the exporter's user",
+    "token": "put the token, and nothing else, in its file, and let the exporter's user read it",
     "http_status": "check --api.url; if it is right, try again later, the API may be down",
     "connect": "check the network, --api.url and --api.proxy",
     "tls": "check this machine's clock, --api.url and, where TLS is intercepted, --api.ca-file",
@@ -225,10 +225,10 @@ def _differences(status: AccountStatus) -> Iterator[Problem]:
         shown = f"{size(listed)} listed, but BorgBase's {FIGURES[subject][0]} is {size(other)}"
         suspicion = "sizes may be wrong unless much was written or deleted since"
         if subject == COUNT:
-            shown = f"{count(listed, 'repo')} listed, but BorgBase's own count is {other:,}"
+            shown = f"{count(listed, 'repo')} listed, but BorgBase's repo count is {other:,}"
             suspicion = "the list may be incomplete"
         if not agrees:
-            advice = f"if it stays so, {ADVICE['internal']}"
+            advice = f"if this persists, {ADVICE['internal']}"
             yield Problem("warning", "comparison", f"{shown}: {suspicion}", advice)
 
 

@@ -142,7 +142,7 @@ def report(
     """Return the report on accounts at a moment.
 
     `troubles` are the exporter's own, in words; `known` are problems that were found elsewhere;
-    `extras` are what `check` found out about accounts. Without them tokens' places are left out.
+    `extras` are what `check` found out about accounts. If None, tokens' places are left out.
     """
     advice = "restart it and keep its log"
     own = [Problem("critical", "exporter", text, advice) for text in troubles]

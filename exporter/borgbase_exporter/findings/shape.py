@@ -1,7 +1,7 @@
 """The shape of the API's answers without their content, for a maintainer without an account.
 
-Field names, JSON types, ranges of numbers and lengths; of texts only what is no name, id, address
-or secret: dates with each digit as 9, and the values of a few fields that are enumerations.
+Field names, JSON types, ranges of numbers and lengths. The only texts are dates, with each digit as
+9, and the values of enumerations: any other text may be a name, an id, an address or a secret.
 """
 
 from __future__ import annotations

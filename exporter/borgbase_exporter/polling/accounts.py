@@ -69,7 +69,7 @@ class Accounts:
         for name in self._accounts.keys() - sources.keys():
             self._accounts.pop(name).task.cancel()
             self.board.remove(name)
-            log.info("the account is gone", extra={"account": name})
+            log.info("polling stops: the token file is gone", extra={"account": name})
         for name in exposed - self._exposed:
             origin = sources[name].origin
             what = f"{origin} can be read by other users; chmod 600 it"

@@ -91,7 +91,7 @@ class Poller:
             self._token = self.source.read()
         except TokenError as error:
             if self._token and str(error) != self.status.token_problem:
-                log.warning("%s; the token read before remains in use", error, extra=self._extra)
+                log.warning("%s; the previous token remains in use", error, extra=self._extra)
             return error.without_frames()
         return None
 

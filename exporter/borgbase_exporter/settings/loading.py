@@ -37,7 +37,7 @@ TOKEN_VARIABLE = "BORGBASE_TOKEN"  # noqa: S105  # a name, not a token
 PLACES = (TOKEN_VARIABLE, "--token.file", "--token.dir")
 SHORTEST_POLITE_INTERVAL = 300.0
 TOKEN_LIKE = re.compile(r"eyJ[\w-]{10,}|[\w-]+\.[\w-]{20,}\.[\w-]{20,}")
-"""JWTs, whatever is around them: they begin with JSON in base64, or have two long other parts."""
+"""JWTs, whatever surrounds them: the first part is JSON in base64, or the other two are long."""
 UNSAFE = re.compile(rf"{TOKEN_LIKE.pattern}|[\w-]{{21}}|.{{61}}|@", re.DOTALL)
 """Texts that are not quoted: they may be tokens, pieces of one, or contain a password."""
 SERVICE_LINK = re.compile(r"BORGBASE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
@@ -241,10 +241,11 @@ def usage(command: str) -> str:
     text = click.HelpFormatter(max_width=100)
     text.write(f"usage: {PROGRAM} {command}{' PATH' * (PATH in own)} [flags]\n\n")
     text.write("Prometheus exporter for BorgBase.\n")
-    with text.section("\ncommands"):
+    with text.section("commands"):
         text.write_dl([(name, options.summary) for name, options in COMMANDS.items()])
     with text.section("flags"):
         text.write_dl([_line(own[flag]) for flag in own if flag.startswith("--")], col_max=34)
+    text.write_paragraph()
     text.write_text(
         f"The token of one account can also be given in {TOKEN_VARIABLE}; it has no flag, because "
         "other users can read flags. Durations are Prometheus durations: 90s, 15m, 6h. "

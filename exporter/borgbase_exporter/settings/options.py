@@ -78,7 +78,7 @@ class API:
         "the API; https, or http to a loopback address",
         "https://api.borgbase.com/graphql",
     )
-    ca_file: str | None = setting(of.pem, "PEM file of the only certificate authorities to trust")
+    ca_file: str | None = setting(of.pem, "PEM file that replaces the default CA certificates")
     proxy: str | None = setting(of.proxy_url, "HTTP proxy for requests to the API", secret=True)
     max_response: int = setting(of.size, "largest response to accept, decompressed", "64MiB")
 
@@ -146,7 +146,7 @@ class Check(Common):
         secret=True,
         flag="--from",
     )
-    report: Path | None = setting(Path, "file that describes the API's answers")
+    report: Path | None = setting(Path, "file to write, describing the API's answers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +164,12 @@ class Backfill(Common):
     since: of.Moment = setting(of.moment, "oldest moment to write, or how long ago", "90d")
     until: of.Moment = setting(
         of.moment,
-        "newest moment to write, or how long ago: at least 3h ago, and not after the first scrape",
+        "newest moment to write, or how long ago: 3h or more, and before Prometheus's first scrape",
         "3h",
     )
     dense: float = setting(
         of.duration,
-        "how far back to write a sample every 5 minutes; before that, every hour",
+        "how long before --until to write a sample every 5 minutes; earlier, every hour",
         "90d",
     )
     labels: tuple[tuple[str, str], ...] = setting(
@@ -182,7 +182,7 @@ class Backfill(Common):
         of.name, "name or id of a repo to write; repeatable; all by default", flag="--repo"
     )
     unit: int | None = setting(
-        of.size, "unit of the daily values, such as 1MB; derived from the current usage by default"
+        of.size, "unit of the API's daily values, such as 1MB; default: derived from current usage"
     )
 
 

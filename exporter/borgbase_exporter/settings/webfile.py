@@ -77,7 +77,7 @@ RULES: Rules = {
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """How to serve by TLS; of each pair, one is PEM and the other the path of its file."""
+    """How to serve by TLS; `cert` is PEM, `cert_file` the path of a PEM file, and so on."""
 
     cert: str = field(default="", repr=False)
     cert_file: str = ""

@@ -25,7 +25,7 @@ NETWORK = 8  # bytes of an address that identify a client, who has a whole /64 n
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A password that waits; `turn` counts the client's own ones before it."""
+    """A password check that waits; `turn` is the number of the client's checks before it."""
 
     turn: int
     client: bytes
