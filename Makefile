@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 PYTEST := $(BIN)/python -m pytest
-ALL := --numprocesses=auto --dist=loadfile -m "not go"
+ALL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m "not go"
 
 CHART := deploy/helm/borgbase-exporter
 

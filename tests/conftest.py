@@ -35,11 +35,15 @@ def logging_as_before() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test whose module, or a fixture's module, uses external programs."""
+    """Mark each test whose module, or a fixture's module, uses external programs; begin with those.
+
+    They take longest: at the end, one would keep a single core busy.
+    """
     for item in items:
         for name in {name for module in _modules(item) for name in _used(module)}:
             if name in MARKERS:
                 item.add_marker(MARKERS[name])
+    items.sort(key=lambda item: not item.get_closest_marker("programs"))
 
 
 def _modules(item: pytest.Item) -> Iterator[str]:
