@@ -21,7 +21,7 @@ from borgbase_exporter.errors import REASONS
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure, Part, Repo, RepoList
 from tests.canary import CANARY
 from tests.facts import ACCOUNT, NOW, SSH_KEYS, TOKENS
-from tests.lab.wire import Lab, Wire
+from tests.lab.wire import Lab, Wire, interrupted
 
 HOUR = 3600.0
 API = "https://api.example/graphql"
@@ -193,7 +193,7 @@ def test_a_signal_in_a_poll_ends_the_run_and_the_old_file_stays(file: Path, numb
 
     put(file, polled())
     before = file.read_bytes()
-    with Lab(interrupt) as lab:
+    with interrupted(), Lab(interrupt) as lab:
         words = ["textfile", str(file), "--api.url", lab.url]
         options = settings.load(words, {"BORGBASE_TOKEN": CANARY})
         assert isinstance(options, settings.Textfile)

@@ -26,7 +26,7 @@ from tests.end_to_end.processes import EXPORTER, environment
 from tests.facts import FINE_REPO, NOW
 from tests.findings.cases import failing, polled
 from tests.graphql import SimulatedAccount
-from tests.lab.wire import Lab, Wire
+from tests.lab.wire import Lab, Wire, interrupted
 
 TROUBLED = {"plan", "subscription", "API token terraform"}
 TROUBLED |= {"repo postgres-prod", "repo gitea", "repo new-server"}
@@ -289,5 +289,5 @@ def test_a_signal_ends_it_as_shells_expect(check: Checked, number: int) -> None:
         os.kill(os.getpid(), number)
         wire.hold()
 
-    with Lab(interrupt) as lab:
+    with interrupted(), Lab(interrupt) as lab:
         assert check("--api.url", lab.url, BORGBASE_TOKEN="x.y.z") == (130, "", "")

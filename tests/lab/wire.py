@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -99,6 +99,15 @@ class Wire:
 
 
 Script = Callable[[Wire], None]
+
+
+@contextlib.contextmanager
+def interrupted() -> Iterator[None]:
+    """Wait in the end for threads that began inside: no query may reach the next test's mocks."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
 
 
 class Lab:
