@@ -15,6 +15,8 @@ from typing import Self
 
 import msgspec
 
+from tests.end_to_end.processes import until
+
 HERE = Path(__file__).parent
 LOCALHOST, ELSEWHERE, EXPIRED = (
     str(HERE / f"{name}.pem") for name in ("localhost", "elsewhere", "expired")
@@ -106,8 +108,7 @@ def interrupted() -> Iterator[None]:
     """Wait in the end for threads that began inside: no query may reach the next test's mocks."""
     before = set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join()
+    until(lambda: set(threading.enumerate()) <= before, "the threads have ended")
 
 
 class Lab:
