@@ -557,7 +557,7 @@ ALERTS = [
             "two tokens expire with it": Story(
                 change={OWN: 300 * DAY, f"{API}{{token_id=1}}": 300 * DAY}
             ),
-            "the list of tokens is not to be had": Story(change={OWN: 300 * DAY, API: None}),
+            "the list of tokens is unknown": Story(change={OWN: 300 * DAY, API: None}),
         },
     ),
 ]
