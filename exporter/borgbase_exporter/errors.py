@@ -24,6 +24,7 @@ class Reason(StrEnum):
 
 
 REASONS = tuple(reason.value for reason in Reason)
+DEFECT = "a defect of the exporter; its log has the details"  # the text for Reason.INTERNAL
 
 
 class PollError(Exception):

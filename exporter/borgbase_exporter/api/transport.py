@@ -22,7 +22,7 @@ import urllib3
 from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 
 from borgbase_exporter import __version__
-from borgbase_exporter.errors import PollError, Reason
+from borgbase_exporter.errors import DEFECT, PollError, Reason
 from borgbase_exporter.settings import API
 from borgbase_exporter.text import redacted
 
@@ -121,8 +121,7 @@ class _Exchange(HTTPAdapter):
             outcome.set_exception(self.failure(error))
         except Exception:
             log.exception("a defect, please report it")
-            text = "a defect of the exporter; its log has the details"
-            outcome.set_exception(PollError(Reason.INTERNAL, text))
+            outcome.set_exception(PollError(Reason.INTERNAL, DEFECT))
 
     def _exchange(self, query: str) -> Reply:
         headers = {

@@ -28,7 +28,7 @@ from borgbase_exporter.api.client import Client
 from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.commands.oneshot import CommandError
-from borgbase_exporter.errors import PollError, TokenError
+from borgbase_exporter.errors import DEFECT, PollError, TokenError
 from borgbase_exporter.findings import plugins, shape, terminal
 from borgbase_exporter.findings import report as reports
 from borgbase_exporter.findings.problems import ADVICE, Problem
@@ -112,8 +112,7 @@ class Look:
                 self.shapes = {area.name: self._shape(area) for area in self.poller.areas}
         except Exception:
             log.exception("a defect, please report it", extra={"account": self.account})
-            what = "a defect of the exporter; its log has the details"
-            problem = Problem("critical", "check", what, ADVICE["internal"])
+            problem = Problem("critical", "check", DEFECT, ADVICE["internal"])
             self.extra = replace(self.extra, problems=(*self.extra.problems, problem))
 
     def _shape(self, area: Area) -> dict[str, Any]:

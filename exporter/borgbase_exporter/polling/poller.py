@@ -12,7 +12,7 @@ from functools import partial
 from borgbase_exporter.api.areas import Area
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.history import BATCH, recent, usage
-from borgbase_exporter.errors import REASONS, PollError, Reason, TokenError
+from borgbase_exporter.errors import DEFECT, REASONS, PollError, Reason, TokenError
 from borgbase_exporter.model import AccountStatus, CollectorStatus, Failure
 from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.text import DAY, count, span
@@ -113,8 +113,7 @@ class Poller:
             return error.without_frames()
         except Exception:
             log.exception("a defect, please report it", extra=self._extra)
-            text = "a defect of the exporter; its log has the details"
-            return PollError(Reason.INTERNAL, text)
+            return PollError(Reason.INTERNAL, DEFECT)
 
     def _with_daily_usage(self, status: AccountStatus, begun: float) -> AccountStatus:
         """Ask for it once a day at most, not at the start; a failure changes nothing."""
