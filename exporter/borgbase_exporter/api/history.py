@@ -46,9 +46,10 @@ BILLED = Query("Billed", _Bill)
 
 def usage(repo_ids: Sequence[str]) -> Query:
     """Return the query for the daily usage of some repos."""
+    fields = selection(_Usage)
     lists = (
         # A JSON string is also a valid GraphQL string.
-        f"u{number}: repoUsageList(repoId: {json.dumps(repo_id)}) {{ {selection(_Usage)} }}"
+        f"u{number}: repoUsageList(repoId: {json.dumps(repo_id)}) {{ {fields} }}"
         for number, repo_id in enumerate(repo_ids)
     )
     return Query("Usage", _History, _FLOOR, fixed=" ".join(lists))
