@@ -8,7 +8,6 @@ counted here.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import requests
 
-from tests.rules import rules, seconds
+from tests.rules import levels, rules, seconds
 from tests.tsdb import lines_to, serve
 
 if TYPE_CHECKING:
@@ -48,8 +47,9 @@ class Alarm:
 
 def alarms(data: Path, start: float, end: float, step: int = STEP) -> list[Alarm]:
     """Return what fires between two moments; what the rules record is added to the data folder."""
-    for level in _levels():
-        found = _evaluated(data, start, end, step, level)
+    for level in levels():
+        expressions = {rule["record"]: rule["expr"] for rule in level}
+        found = _evaluated(data, start, end, step, expressions)
         with lines_to(data) as lines:
             for name, series in found.items():
                 for labels, points in series:
@@ -79,17 +79,6 @@ def _evaluated(
         url = f"http://{prometheus.address}/api/v1/query_range"
         found = pool.map(partial(_series, url, start, end), expressions.values(), steps)
         return dict(zip(expressions, found, strict=True))
-
-
-def _levels() -> Iterator[dict[str, str]]:
-    """Yield the recording rules, sorted so that each reads only the results of earlier ones."""
-    pending = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
-    while pending:
-        names = re.compile(rf"(?<![\w:])(?:{'|'.join(map(re.escape, pending))})(?![\w:])")
-        level = {name: text for name, text in pending.items() if not names.search(text)}
-        assert level, f"these rules need each other: {[*pending]}"
-        yield level
-        pending = {name: text for name, text in pending.items() if name not in level}
 
 
 def _firing(

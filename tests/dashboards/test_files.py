@@ -10,14 +10,13 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
 from borgbase_exporter.metrics.exposition import TEXT
 from dashboards.generate import FOLDER, INPUT, files, shared
 from dashboards.model import WIDTH, Json
-from tests.dashboards.world import RULES
+from tests.rules import rules
 
 ROOT = FOLDER.parent
 DASHBOARDS: dict[str, Json] = {name: json.loads(text) for name, text in files().items()}
@@ -38,13 +37,7 @@ CATALOGUE |= {
     for family in text_string_to_metric_families(TEXT.tail().decode())
     for sample in family.samples
 }
-RULES_OF_ALERTS = [
-    rule
-    for path in RULES.glob("*.yml")
-    for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
-    for rule in group["rules"]
-    if "alert" in rule
-]
+RULES_OF_ALERTS = [rule for rule in rules() if "alert" in rule]
 
 
 def panels(dashboard: Json) -> list[Json]:

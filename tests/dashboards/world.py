@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.clock import Clock
 from tests.end_to_end.processes import Prometheus
 from tests.graphql import Drift, Edition, SimulatedAccount
 from tests.history import DAY, HOUR, History, Target
 from tests.programs import require
+from tests.rules import levels, rules
 from tests.tsdb import serve
-
-RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
 
 END = 1_750_000_000.0 // DAY * DAY + 9 * HOUR  # a Monday morning, UTC
 START = END - 60 * DAY - 300  # so that the newest poll is five minutes old at the end
@@ -51,9 +47,9 @@ def world(folder: Path) -> Iterator[World]:
     """Write the main job, with rules, and the scenes."""
     data = folder / "data"
     home, work = _main(data)
-    for rules in _rounds():
+    for batch in _rounds():
         with serve(data, LOOKBACK) as prometheus:
-            _evaluate(rules, prometheus, data)
+            _evaluate(batch, prometheus, data)
     scenes(data)
     with serve(data, LOOKBACK) as prometheus:
         yield World(prometheus, home, work)
@@ -147,33 +143,21 @@ def _rounds() -> Iterator[list[dict[str, Any]]]:
 
     An alert becomes a recording of what Prometheus would record of it, but for its `for`.
     """
-    groups = [
-        group
-        for path in sorted(RULES.glob("*.yml"))
-        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
-    ]
-    rules = [rule for group in groups for rule in group["rules"]]
-    waiting = [rule for rule in rules if "record" in rule]
-    while waiting:
-        records = {rule["record"] for rule in waiting}
-        ready = [r for r in waiting if not records & set(re.findall(r"\w+:\w+:\w+", r["expr"]))]
-        assert ready, records  # otherwise the rules form a cycle
-        yield ready
-        waiting = [rule for rule in waiting if rule not in ready]
+    yield from levels()
     yield [
         {
             "record": "ALERTS",
             "expr": f"0 * ({rule['expr']}) + 1",
             "labels": {**rule["labels"], "alertname": rule["alert"], "alertstate": "firing"},
         }
-        for rule in rules
+        for rule in rules()
         if "alert" in rule
     ]
 
 
-def _evaluate(rules: list[dict[str, Any]], prometheus: Prometheus, data: Path) -> None:
+def _evaluate(batch: list[dict[str, Any]], prometheus: Prometheus, data: Path) -> None:
     file = data.with_name("rules.json")  # JSON is YAML
-    file.write_text(json.dumps({"groups": [{"name": "round", "rules": rules}]}))
+    file.write_text(json.dumps({"groups": [{"name": "round", "rules": batch}]}))
     command = (
         *(require("promtool"), "tsdb", "create-blocks-from", "rules"),
         *(f"--url=http://{prometheus.address}", f"--output-dir={data}", "--eval-interval=5m"),

@@ -10,6 +10,7 @@ has healed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -234,6 +235,17 @@ def rules() -> Iterator[dict[str, Any]]:
     for path in RULES:
         for group in yaml.safe_load(path.read_text())["groups"]:
             yield from group["rules"]
+
+
+def levels() -> Iterator[list[dict[str, Any]]]:
+    """Yield the recording rules, sorted so that each reads only the results of earlier levels."""
+    pending = [rule for rule in rules() if "record" in rule]
+    while pending:
+        names = {rule["record"] for rule in pending}
+        level = [r for r in pending if not names & set(re.findall(r"\w+:\w+:\w+", r["expr"]))]
+        assert level, f"these rules need each other: {names}"
+        yield level
+        pending = [rule for rule in pending if rule not in level]
 
 
 def seconds(duration: str) -> int:
