@@ -75,10 +75,13 @@ def _evaluated(
 ) -> dict[str, list[Series]]:
     flags = (f"--query.lookback-delta={step + 60}s", "--query.max-samples=500000000")
     steps = (SAMPLED if "sampled" in name else step for name in expressions)
-    with serve(data, *flags) as prometheus, ThreadPoolExecutor(2) as pool:
+    with serve(data, *flags) as prometheus, requests.Session() as session:
+        session.trust_env = False  # a proxy is not meant for it
         url = f"http://{prometheus.address}/api/v1/query_range"
-        found = pool.map(partial(_series, url, start, end), expressions.values(), steps)
-        return dict(zip(expressions, found, strict=True))
+        with ThreadPoolExecutor(2) as pool:
+            ask = partial(_series, session, url, start, end)
+            found = pool.map(ask, expressions.values(), steps)
+            return dict(zip(expressions, found, strict=True))
 
 
 def _firing(
@@ -110,13 +113,15 @@ def _write(lines: IO[str], name: str, labels: Labels, points: Iterable[tuple[flo
     lines.writelines(f"{series} {value} {now}\n" for now, value in points)
 
 
-def _series(url: str, start: float, end: float, expression: str, step: int) -> list[Series]:
+def _series(
+    session: requests.Session, url: str, start: float, end: float, expression: str, step: int
+) -> list[Series]:
     """Return the series of an expression, with a point every some seconds."""
     series: dict[str, Series] = {}
     while start <= end:
         stop = min(end, start + (POINTS - 1) * step)
         query: dict[str, Any] = {"query": expression, "start": start, "end": stop, "step": step}
-        answer = requests.post(url, data=query, timeout=PATIENCE).json()
+        answer = session.post(url, data=query, timeout=PATIENCE).json()
         assert answer["status"] == "success", (answer, expression)
         for found in answer["data"]["result"]:
             labels = {name: text for name, text in found["metric"].items() if name != "__name__"}
