@@ -256,6 +256,8 @@ def test_a_fault_has_its_reason_and_passes(fault: Fault, caplog: pytest.LogCaptu
     assert reasons(outcomes) == {area.name: fault.reason for area in areas}
     messages = [str(outcome) for outcome in outcomes.values()]
     assert all(m.isprintable() and len(m) < 1200 for m in messages)
+    assert ("HTML page" in messages[0]) is (fault.name == "page with status 200")
+    assert ("does not speak TLS" in messages[0]) is (fault.name == "HTTP on the TLS port")
     assert not betrays(f"{outcomes} {messages} {caplog.text}")
 
 

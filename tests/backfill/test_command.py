@@ -205,11 +205,12 @@ def test_an_interrupted_run_leaves_the_old_file_alone(command: Backfill, number:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("unit", [1, 1000, 1024, MB, 2**20])
+@pytest.mark.parametrize("unit", [1, 1000, 1024, MB, 2**20, 10**9, 2**30])
 def test_the_unit_is_found_and_printed(command: Backfill, unit: int) -> None:
     assert command(Canned({"a": [5000], "b": [7]}, unit)) == 0
 
     names = {1: "bytes", 1000: "kB", 1024: "KiB", MB: "MB", 2**20: "MiB"}
+    names |= {10**9: "GB", 2**30: "GiB"}
     unit_line = f"Account default: the daily values are in {names[unit]}, which fits 1 of 1 repos"
     assert command.printed.splitlines()[0] == unit_line
     assert set(command.samples[REPO, "default", "host-a"].values()) == {5000 * unit}
@@ -228,6 +229,7 @@ def test_nothing_but_zeros_needs_no_unit(command: Backfill) -> None:
     assert command(Canned({"a": [0, 0], "b": []})) == 0
 
     assert set(command.samples[REPO, "default", "host-a"].values()) == {0}
+    assert " samples of 2 series, " in command.printed
 
 
 def test_a_repo_without_history_is_left_out_and_reported(command: Backfill) -> None:

@@ -61,6 +61,11 @@ def test_an_account_that_cannot_be_polled() -> None:
     )
 
 
+def test_values_older_than_the_last_poll_are_named() -> None:
+    text = plain(checked(replace(polled(FINE_REPO), last_poll=NOW + 1)))
+    assert "  Stale         The values of repos, account, ssh keys, tokens are from " in text
+
+
 def test_simulated_data_is_announced_first() -> None:
     demo = replace(polled(FINE_REPO), simulated=True)
     assert plain(checked(demo)).startswith(

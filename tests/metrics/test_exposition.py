@@ -51,6 +51,7 @@ def test_the_exporters_own_series_are_there_before_the_first_poll() -> None:
         'borgbase_entries_skipped{account="new",collector="repos"} 0',
         'borgbase_fields_skipped{account="new",collector="repos"} 0',
     ]
+    assert [line.endswith("} 1") for line in lines if "build_info" in line] == [True]
     failures = [line for line in lines if "_failures_" in line]
     assert [line.endswith(" 0") for line in failures] == [True] * 12
 
@@ -88,12 +89,19 @@ def test_an_unrenderable_account_costs_no_other(caplog: pytest.LogCaptureFixture
     for polls in (7, 8):
         statuses = {"good": replace(status("good"), polls=polls), "odd": broken}
         text = b"".join(renderer.render(statuses)[TEXT].pieces).decode()
-    assert renderer.failed == {"odd"}
-    assert caplog.text.count("cannot be rendered") == 1
+        assert renderer.failed == {"odd"}
+        assert caplog.text.count("cannot be rendered") == 1
     counts = samples(text, "borgbase_polls_total")
     assert [line.partition(" ")[2] for line in counts] == ["8", "3"]
     renderer.render({"good": status("good"), "odd": status("odd")})
     assert renderer.failed == frozenset()
+
+
+def test_an_account_is_rendered_again_only_when_its_status_changes() -> None:
+    renderer, accounts = Renderer(), {"a": status("a")}
+    pages = [renderer.render(accounts)[TEXT] for _ in range(2)]
+    first, again = ([id(piece) for piece in p.pieces if b"{account=" in piece] for p in pages)
+    assert first == again != []
 
 
 def test_families_of_several_accounts_are_contiguous() -> None:

@@ -26,7 +26,7 @@ def text(days: dict[int, float], grid: Grid, unit: int = 1, **labels: str) -> st
 
 
 def test_lines_are_those_of_openmetrics() -> None:
-    grid = Grid(MIDNIGHT + DAY - 600, MIDNIGHT + DAY + 300, dense=DAY)
+    grid = Grid(MIDNIGHT + DAY - 600, MIDNIGHT + DAY + 300, dense=900)
 
     days = {19_999: 1, 20_000: 2, 20_001: 3.5, 20_002: 4}  # the first and last are out of range
     assert text(days, grid, 1_000_000, account="home", job="b") == (

@@ -35,6 +35,7 @@ MAX_AGE = 6 * 3600.0
 Outcome = CollectorStatus | PollError | Exception
 DOWN = PollError(Reason.CONNECT, "no answer")
 MANY_REPOS = RepoList(51 * REPO_LIST.repos[:1], complete=True)
+NO_REPOS = RepoList((), complete=True)
 
 
 def good(part: Part, **changes: Any) -> CollectorStatus:
@@ -139,6 +140,8 @@ def test_a_good_poll_reads_everything(rig: Rig) -> None:
     assert rig.tokens == [CANARY, CANARY]
     # Time is reserved for the collectors still to come.
     assert [(n, seconds) for n, _, seconds in rig.asked] == [("repos", 28.5), ("ssh_keys", 28.0)]
+    rig.poll_takes = INTERVAL + 1
+    assert rig.poll() == 0
 
 
 def test_collectors_fail_apart(rig: Rig) -> None:
@@ -148,6 +151,8 @@ def test_collectors_fail_apart(rig: Rig) -> None:
     assert rig.failures() == {}
     assert rig.failures("ssh_keys") == {"auth": 1}
     assert delay == INTERVAL - 2.0
+    rig.poll_takes = INTERVAL + 1
+    assert rig.poll() == 0
 
 
 def test_a_failed_poll_keeps_the_last_good_part_and_its_age(rig: Rig) -> None:
@@ -265,6 +270,7 @@ def test_what_cannot_be_read_is_logged_once(rig: Rig, caplog: pytest.LogCaptureF
     rig.answers["repos"] = good(REPO_LIST, skipped=2, fields_skipped=3, gaps=gone, missing=gone)
     for _ in range(3):
         rig.poll()
+    rig.poll(repos=good(REPO_LIST))
     assert [record.getMessage() for record in caplog.records] == [
         "the API no longer has RepoType.format",
         "2 entries cannot be read",
@@ -345,8 +351,9 @@ def test_the_own_tokens_permission_is_known_when_it_can_be_no_other(
 
 
 def test_daily_usage_is_asked_for_once_a_day_in_the_time_that_a_poll_leaves() -> None:
+    one = good(replace(REPO_LIST, repos=REPO_LIST.repos[:1]))
     rig, rows = Rig(daily=True), msgspec.Raw(b'[{"date": "2023-11-14", "diskUsage": 123456}]')
-    delays = [rig.poll(), rig.poll(Usage=Answer({"u0": rows})), rig.poll()]
+    delays = [rig.poll(repos=one), rig.poll(Usage=Answer({"u0": rows})), rig.poll()]
     assert delays == [INTERVAL - 2, INTERVAL - 4, INTERVAL - 2]
     assert [*rig.status.daily[REPO_LIST.repos[0].id]] == [NOW + 6, 123_456e6]
     rig.ticks += DRIFT_MEMORY
@@ -354,7 +361,9 @@ def test_daily_usage_is_asked_for_once_a_day_in_the_time_that_a_poll_leaves() ->
     assert [seconds for name, _, seconds in rig.asked if name == "Usage"] == [28.0, 28.0]
 
 
-@pytest.mark.parametrize("repos", [REPO_LIST, replace(REPO_LIST, complete=False), MANY_REPOS])
+@pytest.mark.parametrize(
+    "repos", [REPO_LIST, replace(REPO_LIST, complete=False), MANY_REPOS, NO_REPOS]
+)
 def test_no_daily_usage_changes_nothing(repos: RepoList, caplog: pytest.LogCaptureFixture) -> None:
     rig, other = Rig(), Rig(daily=True)
     for _ in range(2):
