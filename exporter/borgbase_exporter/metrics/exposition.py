@@ -69,7 +69,8 @@ class Page:
     def of(cls, format_: Format, pieces: tuple[bytes, ...]) -> Page:
         """Compress the pieces."""
         compressor = zlib.compressobj(LEVEL, wbits=GZIP)
-        return cls(format_, pieces, b"".join(map(compressor.compress, pieces)), compressor)
+        compressed = [*map(compressor.compress, pieces), compressor.flush(zlib.Z_SYNC_FLUSH)]
+        return cls(format_, pieces, b"".join(compressed), compressor)
 
     def body(self) -> tuple[bytes, ...]:
         """Return the whole exposition in pieces."""
