@@ -31,6 +31,7 @@ class Root(Node):
     graphql = "Query"
 
 
+@cache
 def node_of(annotation: Any) -> type[Node] | None:
     """Return the struct in an annotation such as `list[Struct] | None`, if there is one."""
     if isinstance(annotation, type) and issubclass(annotation, Node):

@@ -98,7 +98,7 @@ class _Exchange(HTTPAdapter):
     """
 
     def __init__(self, endpoint: API, token: str, ends: float) -> None:
-        super().__init__(max_retries=0)
+        super().__init__(pool_maxsize=1, max_retries=0)
         self._endpoint = endpoint
         self._token = token
         self._ends = ends
@@ -130,8 +130,8 @@ class _Exchange(HTTPAdapter):
             "Authorization": f"Bearer {self._token}",
             "User-Agent": f"borgbase-exporter/{__version__}",
         }
-        body = {"query": query}
-        request = requests.Request("POST", self._endpoint.url, headers, json=body).prepare()
+        request = requests.PreparedRequest()
+        request.prepare("POST", self._endpoint.url, headers, json={"query": query})
         proxies = {"all": self._endpoint.proxy} if self._endpoint.proxy else {}
         timeout = (self._left() / ADDRESSES, self._left())
         with self.send(request, stream=True, timeout=timeout, proxies=proxies) as response:
