@@ -19,7 +19,7 @@ from pathlib import Path
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.metrics.exposition import Pages, Renderer
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.polling.accounts import RESCAN, Accounts
+from borgbase_exporter.polling.accounts import AT_ONCE, RESCAN, Accounts
 from borgbase_exporter.polling.board import Board
 from borgbase_exporter.settings import Serve, webfile
 from borgbase_exporter.settings.webfile import WebConfigError
@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0002
 """How long a computing thread may hold the interpreter: a large answer needs it a dozen times, and
-a thread that decodes or renders a poll would hold it for 5 ms each time."""
+a thread that decodes or renders a poll would hold it for 5 ms each time. Each waiting thread wakes
+up that often, which costs more than the polls themselves when it is not longer with many."""
+FEW = 16  # accounts, up to which it stays that short
 M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 256 << 10  # mallopt(3): freed blocks of that size return
 
 
@@ -90,7 +92,7 @@ async def _serve(settings: Serve) -> int:
         return 1
     await exporter.accounts.sync()  # before the first scrape, so that it finds every account
     await exporter.board.refresh()
-    _settle()
+    _settle(len(exporter.board.latest.accounts))
     serving = asyncio.create_task(server.serve())
     tasks = [
         asyncio.create_task(exporter.board.run()),
@@ -114,8 +116,8 @@ async def _serve(settings: Serve) -> int:
     return 1
 
 
-def _settle() -> None:
-    sys.setswitchinterval(SWITCH_SECONDS)
+def _settle(accounts: int) -> None:
+    sys.setswitchinterval(SWITCH_SECONDS * max(1.0, min(accounts, AT_ONCE) / FEW))
     # Objects from the start are never freed; a full garbage collection that visits them would delay
     # a scrape by 20 ms.
     gc.collect()

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 RESCAN = 15.0  # seconds between two checks of which accounts have a token
 GRACE = 30.0  # seconds that a poll may be late before its account counts as stuck
 AT_ONCE = 128  # polls under way at the same time; each takes two threads
+PACE = 0.005  # seconds between the starts of two polls: all at once, their threads would compete
 NO_THREAD_PAUSE = 5.0  # seconds to wait where the system has no thread left for a poll
 
 
@@ -46,6 +47,7 @@ class Accounts:
     def __post_init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._start = asyncio.Lock()
         self._complaint = ""
         self._exposed: set[str] = set()
         self._stuck: set[str] = set()
@@ -90,6 +92,8 @@ class Accounts:
         while True:
             delay = NO_THREAD_PAUSE
             async with self._turns:
+                async with self._start:
+                    await asyncio.sleep(PACE)
                 account.due = self.monotonic() + poller.schedule.timeout + GRACE
                 account.wake.clear()
                 try:
