@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -178,9 +179,8 @@ class _Wire(Transport):
             raise PollError(Reason.HTTP_STATUS, "answered with HTTP 503")
         record = self.account.token_for(token)
         answers = root(self.account.moment(), record.permission if record else None)
-        # One row for each day of two years, of which the newest is read: nearly all of the work.
-        rows = answers["overageList"]
-        answers["overageList"] = lambda info: rows(info)[:2]
+        # The newest is read; two years of days would be nearly all of the work.
+        answers["overageList"] = partial(answers["overageList"], days=2)
         answer = self.history.schema.execute(query, answers)
         status = HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST
         return Reply(status, msgspec.json.encode(answer))

@@ -5,8 +5,9 @@ import os
 import re
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ import yaml
 
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
 from tests.programs import require
-from tests.rules import PROMETHEUS, ROOT, RULES, RUNBOOKS, account, exporter, groups_of, repo, rules
+from tests.rules import (
+    PROMETHEUS,
+    ROOT,
+    RULES,
+    RUNBOOKS,
+    Group,
+    account,
+    exporter,
+    firing_groups,
+    repo,
+    rules,
+    story_groups,
+)
 
 CASES = {alert.name: alert for alert in (*exporter.ALERTS, *account.ALERTS, *repo.ALERTS)}
 ALERTS = [rule for rule in rules() if "alert" in rule]
@@ -54,6 +67,12 @@ def metric_names() -> set[str]:
 
 # The rules' behaviour.
 
+STEPS = {story.step for a in CASES.values() for story in (*a.silent.values(), *a.stories.values())}
+GROUPS: dict[str, Callable[[], Iterable[tuple[int, Group]]]] = {
+    **{f"others every {s} s": partial(story_groups, CASES.values(), s) for s in sorted(STEPS)},
+    **{name: partial(firing_groups, alert) for name, alert in CASES.items()},
+}
+
 
 @pytest.fixture(scope="module")
 def verdicts(
@@ -64,7 +83,7 @@ def verdicts(
     asked = [
         str(item.callspec.params["name"])
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.originalname == "test_alert"
+        if isinstance(item, pytest.Function) and item.originalname == "test_cases"
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {
@@ -79,7 +98,7 @@ def judge(promtool: Path, name: str, folder: Path) -> str:
         "group_eval_order": sorted((group["name"] for group in groups()), key=place),
     }
     by_step = defaultdict(list)
-    for step, group in groups_of(CASES[name]):
+    for step, group in GROUPS[name]():
         by_step[step].append(group)
     for step, tests in by_step.items():
         suite = shared | {"evaluation_interval": f"{step}s", "tests": tests}
@@ -93,8 +112,8 @@ def place(group: str) -> int:
     return order.index(group) if group in order else len(order)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_alert(verdicts: Mapping[str, Future[str]], name: str) -> None:
+@pytest.mark.parametrize("name", GROUPS)
+def test_cases(verdicts: Mapping[str, Future[str]], name: str) -> None:
     assert "SUCCESS" in verdicts[name].result()
 
 

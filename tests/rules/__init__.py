@@ -1,6 +1,6 @@
 """Cases for each alert, as small changes to a healthy world; `promtool test rules` runs them.
 
-Every case runs in the same world: an exporter that watches two accounts, each with a repo, with
+Every case begins with the same world: an exporter that watches two accounts, each with a repo, with
 nothing wrong. A case changes series of the account `acme`; `globex` stays healthy, so that an alert
 that catches the wrong account fails every case. In a firing case two replicas see the trouble. The
 alert fires once, with its exact labels and annotations, not one evaluation sooner, and without
@@ -10,6 +10,7 @@ has healed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,10 +28,12 @@ DASHBOARDS = "http://localhost:3000/d"
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 GB = 10**9
+BATCH = 16  # cases in one test group
 
 Curve = Callable[[int], float | None]  # seconds since the start -> value, None for no sample
 Value = float | Curve | None
 Labels = Mapping[str, str]
+Group = dict[str, Any]  # a test group of promtool
 
 
 class Series(NamedTuple):
@@ -194,6 +197,8 @@ class Story:
     end: int = 2 * HOUR
     step: int = 5 * MINUTE
     replicas: str = "a"
+    alone: bool = False
+    """Whether it needs a Prometheus that knows no other exporter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,15 +263,31 @@ def hold(alert: str) -> int:
     return max(seconds(rule["for"]) for rule in rules() if rule.get("alert") == alert)
 
 
-def groups_of(alert: Alert) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the alert's cases as promtool's test groups, each with its evaluation interval."""
+def firing_groups(alert: Alert) -> Iterator[tuple[int, Group]]:
+    """Yield the alert's firing cases as promtool's test groups, with their evaluation interval."""
     for name, firing in alert.fires.items():
         yield firing.step, _firing(alert, name, firing)
-    for name, story in (*alert.silent.items(), *alert.stories.items()):
-        yield story.step, _story(name, story)
 
 
-def _firing(alert: Alert, name: str, firing: Firing) -> dict[str, Any]:
+def story_groups(alerts: Iterable[Alert], step: int) -> Iterator[tuple[int, Group]]:
+    """Yield all alerts' other cases of one evaluation interval, likewise.
+
+    Cases of similar length share a group, as that takes little longer than the longest alone.
+    """
+    stories = {
+        f"{alert.name}: {title}": story
+        for alert in alerts
+        for title, story in (*alert.silent.items(), *alert.stories.items())
+        if story.step == step
+    }
+    together = sorted((s.end, name) for name, s in stories.items() if not s.alone)
+    names = [name for _, name in together]
+    batches = [names[begin : begin + BATCH] for begin in range(0, len(names), BATCH)]
+    for batch in batches + [[name] for name, story in stories.items() if story.alone]:
+        yield step, _stories(step, {name: stories[name] for name in batch})
+
+
+def _firing(alert: Alert, name: str, firing: Firing) -> Group:
     step = firing.step
     fires = firing.since + -(-hold(alert.name) // step) * step
     sooner = fires - step * (2 if firing.lenient else 1)
@@ -280,7 +301,10 @@ def _firing(alert: Alert, name: str, firing: Firing) -> dict[str, Any]:
 
     names = f"{firing.along} {' '.join([alert.name] * len(firing.severities))}"
     worst = f'alertname="{alert.name}",severity="{firing.severities[-1]}"'
-    return _group(name, story, clear, step) | {
+    return {
+        "name": name,
+        "interval": f"{step}s",
+        "input_series": _inputs(story, clear, step),
         "alert_rule_test": [
             {
                 "eval_time": f"{fires}s",
@@ -316,23 +340,33 @@ def _expected(alert: Alert, firing: Firing, severity: str) -> dict[str, Any]:
     }
 
 
-def _story(name: str, story: Story) -> dict[str, Any]:
-    of = changed(world(story.replicas), story.change)
-    checks = [_firing_at(moment, names) for moment, names in story.at.items()]
-    return _group(name, of, story.end, story.step) | {
-        "promql_expr_test": [*checks, _fired_by(story.end, story.ever)]
-    }
+def _stories(step: int, stories: Mapping[str, Story]) -> Group:
+    inputs, checks = [], []
+    for name, story in stories.items():
+        of = changed(world(story.replicas), story.change)
+        inputs += _inputs(
+            {_of_case(key, name): value for key, value in of.items()}, story.end, step
+        )
+        # An alert without a job would be everybody's.
+        among = f"job=~{json.dumps(f'.*{re.escape(name)}|')}"
+        checks += [_firing_at(moment, names, among) for moment, names in story.at.items()]
+        checks.append(_fired_by(story.end, story.ever, among))
+    group = {"name": f"cases every {step} s", "interval": f"{step}s"}
+    return group | {"input_series": inputs, "promql_expr_test": checks}
 
 
-def _group(name: str, of: World, end: int, step: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "interval": f"{step}s",
-        "input_series": [
-            {"series": str(key), "values": notation(value(t) for t in range(0, end + 1, step))}
-            for key, value in of.items()
-        ],
-    }
+def _of_case(key: Series, name: str) -> Series:
+    """Return a series with labels by which no rule joins it with that of another case."""
+    own = ("job", "account", "repo_id")
+    labels = ((label, f"{v}, {name}" if label in own else v) for label, v in key.labels)
+    return Series(key.name, frozenset(labels))
+
+
+def _inputs(of: World, end: int, step: int) -> list[dict[str, str]]:
+    return [
+        {"series": str(key), "values": notation(value(t) for t in range(0, end + 1, step))}
+        for key, value in of.items()
+    ]
 
 
 def _firing_at(moment: int, names: str, among: str = "") -> dict[str, Any]:
@@ -347,10 +381,11 @@ def _firing_at(moment: int, names: str, among: str = "") -> dict[str, Any]:
     }
 
 
-def _fired_by(moment: int, names: str) -> dict[str, Any]:
+def _fired_by(moment: int, names: str, among: str) -> dict[str, Any]:
     """Expect exactly these alerts to have fired at any time."""
+    fired = f'last_over_time(ALERTS{{alertstate="firing",{among}}}[{moment}s])'
     return {
-        "expr": f'group by (alertname) (last_over_time(ALERTS{{alertstate="firing"}}[{moment}s]))',
+        "expr": f"group by (alertname) ({fired})",
         "eval_time": f"{moment}s",
         "exp_samples": [
             {"labels": f'{{alertname="{name}"}}', "value": 1} for name in names.split()

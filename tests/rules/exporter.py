@@ -163,6 +163,7 @@ ALERTS = [
         labels={},
         fires={
             "target down": Firing(
+                step=6 * MINUTE,
                 change=without_exporter(0),
                 since=12 * MINUTE,
                 severities=BOTH,
@@ -171,6 +172,7 @@ ALERTS = [
                 outlives_restart=False,
             ),
             "no exporter ever": Firing(
+                step=6 * MINUTE,
                 change=lambda _: {},
                 severities=BOTH,
                 description=absent(""),
@@ -190,6 +192,7 @@ ALERTS = [
                 at={HOUR: "BorgBaseExporterAbsent", 7 * HOUR: names},
                 ever="BorgBaseExporterAbsent",
                 end=7 * HOUR,
+                alone=True,
             )
             for title, change, names in (
                 ("job removed", without_exporter(None), 2 * "BorgBaseExporterAbsent "),
@@ -246,6 +249,7 @@ ALERTS = [
         labels=ACCOUNT_LABELS,
         fires={
             f"reason {reason}": Firing(
+                step=6 * MINUTE,
                 change={
                     **down(reason),
                     "borgbase_up": until(12 * MINUTE, 1, 0),
@@ -428,6 +432,7 @@ ALERTS = [
         labels=ACCOUNT_LABELS,
         fires={
             "of repos": Firing(
+                step=6 * MINUTE,
                 change={"borgbase_account_repos": until(12 * MINUTE, 1)},
                 since=6 * HOUR + 12 * MINUTE,
                 lenient=True,
@@ -465,6 +470,7 @@ ALERTS = [
         labels=ACCOUNT_LABELS,
         fires={
             f"{field} is gone": Firing(
+                step=6 * MINUTE,
                 change={f"borgbase_schema_field_missing{{field={field}}}": 1},
                 severities=severities,
                 labels={"field": field},

@@ -259,12 +259,14 @@ ALERTS = [
                 description=missing("last write"),
             ),
             "its last write, known before": Firing(
+                step=6 * MINUTE,
                 change={LAST_MODIFIED: until(12 * MINUTE, 0), LIMIT: None},
                 since=4 * HOUR + 12 * MINUTE,
                 labels={"data": "last write"},
                 description=missing("last write"),
             ),
             "its usage": Firing(
+                step=6 * MINUTE,
                 change={USAGE: until(12 * MINUTE, 50 * GB)},
                 since=4 * HOUR + 12 * MINUTE,
                 labels={"data": "usage"},

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice, takewhile
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +111,8 @@ class Moment:
         if not repo:
             raise LookupError(f"Repo matching query does not exist: {repo_id}")
         return [
-            {"date": _date(day), "diskUsage": round(repo.usage(moment) / MB)}
-            for day, moment in self._ends_of_days(repo.curve.born)
+            {"date": _date(day), "diskUsage": round(repo.usage(self._end(day)) / MB)}
+            for day in self._since(repo.curve.born)
         ]
 
     def ssh_list(self) -> list[JSON]:
@@ -152,17 +153,18 @@ class Moment:
             for token in self.account.tokens.values()
         ]
 
-    def bill(self) -> list[JSON]:
-        """List the account's usage by day, newest first; today's is as of now."""
+    def bill(self, days: int | None = None) -> list[JSON]:
+        """List the account's daily usage, all or the newest, newest first; today's is as of now."""
         return [
             {"date": _date(day), "usedGb": round(used, 3), "excessGb": round(beyond, 3)}
-            for day, used, beyond in self._days()
+            for day, used, beyond in islice(self._days(), days)
         ]
 
     def accrued_overage(self) -> float:
         """Return the cost of the excess in US dollars since the subscription (re)started."""
         begin = self._term()[0] // DAY
-        excess = sum(excess for day, _, excess in self._days() if day >= begin)
+        days = takewhile(lambda day: day[0] >= begin, self._days())
+        excess = sum(excess for _, _, excess in days)
         return round(excess * _USD_PER_GB_AND_DAY, 2)
 
     def _term(self) -> tuple[float, float]:
@@ -172,16 +174,19 @@ class Moment:
         renewals = 0 if ending else max(0, ceil((self.now - end) / _TERM))
         return end + (renewals - 1) * _TERM, end + renewals * _TERM
 
-    def _ends_of_days(self, since: float) -> list[tuple[int, float]]:
-        """List the days up to today, each with its last second; for today that is now."""
-        days = range(int(since // DAY), int(self.now // DAY) + 1)
-        return [(day, min(self.now, (day + 1) * DAY - 1)) for day in days]
+    def _since(self, moment: float) -> range:
+        """Return the days up to today."""
+        return range(int(moment // DAY), int(self.now // DAY) + 1)
+
+    def _end(self, day: int) -> float:
+        """Return the last second of a day; for today that is now."""
+        return min(self.now, (day + 1) * DAY - 1)
 
     def _days(self) -> Iterator[tuple[int, float, float]]:
         """Yield each day, the GB stored and the GB in excess of the plan, newest first."""
         since = min((repo.curve.born for repo in self.account.all_repos), default=self.now)
-        for day, moment in reversed(self._ends_of_days(since)):
-            gb = self.account.stored(moment) / GB
+        for day in reversed(self._since(since)):
+            gb = self.account.stored(self._end(day)) / GB
             yield day, gb, max(0.0, gb - self.account.included_gb)
 
 
