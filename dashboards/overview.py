@@ -20,7 +20,7 @@ ALERT_PAGE = f"/d/${{__data.fields.page}}{_SAME}{_ACCOUNT_AND_REPO}"
 
 QUOTA, PLAN, LATENESS = m.steps(*q.QUOTA), m.steps(*q.PLAN), m.steps(*q.LATENESS)
 PRESSURE = m.steps(q.QUOTA[0], 1)
-DATA_AGE = m.steps(2 * 3600, 6 * 3600)
+DATA_AGE = m.steps(2 * 3600, q.MAX_AGE)
 DAYS_LEFT = m.steps(3, q.EXPIRY_DAYS, colours=(m.RED, m.ORANGE, m.GREEN))
 EXPIRY = m.steps(-30, 3, q.EXPIRY_DAYS, colours=(m.GREY, m.RED, m.ORANGE, m.GREEN))
 """What ended long ago counts as cancelled."""

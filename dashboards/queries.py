@@ -24,6 +24,8 @@ LATENESS = 1, 2
 """Age of the last write as a share of the inactivity limit."""
 EXPIRY_DAYS = 14
 """Before a subscription or a token ends."""
+MAX_AGE = 6 * 3600
+"""The default of --poll.max-age."""
 
 
 def newest(metric: str, by: str, where: str = ACCOUNT) -> str:

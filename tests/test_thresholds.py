@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from borgbase_exporter.findings import problems
+from borgbase_exporter.settings import Serve, load
 from dashboards import queries
 
 RULES = Path(__file__).resolve().parent.parent / "deploy/prometheus/rules/borgbase-alerts.yml"
@@ -55,3 +56,6 @@ def test_dashboards_change_colour_at_the_same_thresholds() -> None:
     drawn = queries.QUOTA, queries.PLAN, queries.LATENESS
     assert list(drawn) == [problems.QUOTA, problems.PLAN, problems.AGE]
     assert queries.EXPIRY_DAYS * 86_400 == problems.EXPIRY
+    serve = load(["serve", "--demo"], {})
+    assert isinstance(serve, Serve)
+    assert serve.poll.max_age == queries.MAX_AGE

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from borgbase_exporter.api.client import Answer
-from borgbase_exporter.errors import PollError, Reason, TokenError
+from borgbase_exporter.errors import REASONS, PollError, Reason, TokenError
 from borgbase_exporter.model import (
     AccountStatus,
     APIToken,
@@ -122,7 +122,7 @@ def rig() -> Rig:
 def test_before_the_first_poll_nothing_is_known_and_nothing_is_up(rig: Rig) -> None:
     assert (rig.status.up, rig.status.polls, rig.status.last_poll) == (False, 0, None)
     counts = {name: len(c.failures) for name, c in rig.status.collectors.items()}
-    assert counts == {"repos": 12, "ssh_keys": 12}
+    assert counts == {"repos": len(REASONS), "ssh_keys": len(REASONS)}
 
 
 def test_a_good_poll_reads_everything(rig: Rig) -> None:

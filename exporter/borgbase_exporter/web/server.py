@@ -29,7 +29,7 @@ from uvicorn.server import ServerState
 from borgbase_exporter.settings import Web
 from borgbase_exporter.settings.readers import Address
 from borgbase_exporter.settings.webfile import TLS
-from borgbase_exporter.web import tls as certificates
+from borgbase_exporter.web import certificates
 from borgbase_exporter.web.app import App, Request, Response
 
 if TYPE_CHECKING:
