@@ -8,9 +8,10 @@ process's own metrics, which change all the time, are added at the scrape.
 from __future__ import annotations
 
 import logging
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -62,24 +63,30 @@ class Page:
 
     format: Format
     pieces: tuple[bytes, ...]
-    compressed: bytes
-    compressor: Any = field(repr=False)  # zlib's, after `pieces`; a copy compresses the rest
+    compressed: bytes  # the beginning of a gzip member, up to a whole byte
+    checksum: int
+    size: int  # of the pieces
 
     @classmethod
     def of(cls, format_: Format, pieces: tuple[bytes, ...]) -> Page:
         """Compress the pieces."""
         compressor = zlib.compressobj(LEVEL, wbits=GZIP)
         compressed = [*map(compressor.compress, pieces), compressor.flush(zlib.Z_SYNC_FLUSH)]
-        return cls(format_, pieces, b"".join(compressed), compressor)
+        checksum, size = struct.unpack("<II", compressor.flush()[-8:])
+        return cls(format_, pieces, b"".join(compressed), checksum, size)
 
     def body(self) -> tuple[bytes, ...]:
         """Return the whole exposition in pieces."""
         return (*self.pieces, self.format.tail())
 
     def gzipped(self) -> tuple[bytes, ...]:
-        """Return the whole exposition in pieces of one gzip member."""
-        rest = self.compressor.copy()
-        return self.compressed, rest.compress(self.format.tail()) + rest.flush()
+        """Return the whole exposition in pieces of one gzip member (RFC 1952)."""
+        tail = self.format.tail()
+        compressor = zlib.compressobj(LEVEL, wbits=-11, memLevel=4)  # small: each scrape has one
+        rest = compressor.compress(tail) + compressor.flush()
+        size = (self.size + len(tail)) & 0xFFFFFFFF
+        trailer = struct.pack("<II", zlib.crc32(tail, self.checksum), size)
+        return self.compressed, rest + trailer
 
 
 Pages = Mapping[Format, Page]
