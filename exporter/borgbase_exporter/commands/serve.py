@@ -35,6 +35,7 @@ a thread that decodes or renders a poll would hold it for 5 ms each time. Each w
 up that often, which costs more than the polls themselves when it is not longer with many."""
 FEW = 16  # accounts, up to which it stays that short
 M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 256 << 10  # mallopt(3): freed blocks of that size return
+M_ARENA_MAX = -8
 
 
 class Exporter:
@@ -126,6 +127,7 @@ def _settle(accounts: int) -> None:
     # gaps: 20 MB with 10,000 repos. glibc does not raise a threshold that was set.
     with contextlib.suppress(AttributeError):  # musl has none
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)  # else each thread's first blocks cost memory
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
