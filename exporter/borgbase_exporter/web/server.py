@@ -16,12 +16,11 @@ import socket
 import struct
 import termios
 from asyncio import sslproto
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -55,25 +54,12 @@ sslproto.SSLProtocol.max_size = READ  # 256 KiB by default
 _logged: dict[tuple[str, int], float] = {}
 
 
-class Joining(h11.Connection):
-    """Returns the head of an answer with the beginning of its body: each write costs time."""
-
-    _head: Sequence[bytes] = ()
-
-    def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
-        """Return what to write for an event."""
-        pieces = [*self._head, *(super().send_with_data_passthrough(event) or ())]
-        self._head = pieces if isinstance(event, h11.Response) else ()
-        return [] if self._head else pieces
-
-
 class Connection(H11Protocol):
     """uvicorn's connection, limited in time and memory."""
 
     def __init__(self, server: Server, ends: float) -> None:
         state = {"connection": self}
         super().__init__(server.config, server.state, state, asyncio.get_running_loop())
-        self.conn = Joining(h11.SERVER)
         self._server, self.ends = server, ends  # dropped then if it has made no progress
         self._written = self._read = 0
         self.unread = 0  # bytes that the reader has not taken, as of the last call of `stalls`
