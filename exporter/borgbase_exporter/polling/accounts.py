@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 RESCAN = 15.0  # seconds between two checks of which accounts have a token
 GRACE = 30.0  # seconds that a poll may be late before its account counts as stuck
 AT_ONCE = 128  # polls under way at the same time; each takes two threads
-PACE = 0.005  # seconds between the starts of two polls: all at once, their threads would compete
+PACE = 0.002  # seconds between the starts of two polls: all at once, their threads would compete
 NO_THREAD_PAUSE = 5.0  # seconds to wait where the system has no thread left for a poll
 
 
