@@ -11,7 +11,7 @@ from borgbase_exporter.findings import plugins
 from borgbase_exporter.findings.problems import Problem
 from borgbase_exporter.findings.report import Report
 from borgbase_exporter.model import AccountStatus, Plan, Repo
-from tests.facts import FINE_ACCOUNT, FINE_REPO
+from tests.facts import FINE_ACCOUNT, FINE_REPO, NOW
 from tests.findings.cases import ALL, checked, failing, polled
 
 GB = 1e9
@@ -54,6 +54,8 @@ def test_nagios() -> None:
         "'home/nas usage'=80000000000B;85000000000;95000000000;0;100000000000 "
         "'home/nas age'=10s;86400;172800;0"
     )
+    ahead = replace(NAS, last_modified=NOW + 9)
+    assert "'home/nas age'=0s;" in next(plugins.nagios(checked(account(ahead))))
     first, second = plugins.nagios(checked(account(FULL)))
     assert first.startswith(
         "BORGBASE CRITICAL: 1 critical problem: repo full: 96% of its quota used, 1 repo, "
@@ -61,6 +63,8 @@ def test_nagios() -> None:
     assert second == (
         "critical: repo full: 96% of its quota used (raise the quota, or prune and compact)"
     )
+    _, *problems = plugins.nagios(checked(account(FULL), account(FULL, name="work")))
+    assert [line.split(": ")[1] for line in problems] == ["account home", "account work"]
 
 
 def test_the_plan_limits_an_accounts_usage() -> None:
