@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -123,11 +125,14 @@ async def test_polls_end_when_they_are_stopped(rig: Rig) -> None:
 
 @in_loop
 async def test_accounts_are_looked_for_again_and_again(rig: Rig) -> None:
-    task = asyncio.create_task(rig.accounts.run())
-    for polls, name in enumerate(("home", "work"), 1):
-        rig.add(name)
-        await rig.polled(polls)
-    task.cancel()
+    rig.accounts.rescan = 15.0
+    with patch.object(asyncio, "sleep", Mock(side_effect=partial(asyncio.sleep, 0))) as rest:
+        task = asyncio.create_task(rig.accounts.run())
+        for polls, name in enumerate(("home", "work"), 1):
+            rig.add(name)
+            await rig.polled(polls)
+        task.cancel()
+    rest.assert_any_call(15.0)
     assert set(rig.known) == {"home", "work"}
 
 
