@@ -132,15 +132,15 @@ class Connection(H11Protocol):
 
 def _parts(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Join what is small, and cut what is larger than `size`: each part is a write of its own."""
-    joined = b""
+    joined, length = list[bytes](), 0
     for piece in (*pieces, b""):
-        if piece and len(joined) + len(piece) <= SMALL:
-            joined += piece
-            continue
-        whole = memoryview(joined)
-        for at in range(0, len(whole), size):
-            yield whole[at : at + size]  # type: ignore[misc]  # as good as bytes here
-        joined = piece
+        if not piece or length + len(piece) > SMALL:
+            whole = memoryview(b"".join(joined))
+            for at in range(0, len(whole), size):
+                yield whole[at : at + size]  # type: ignore[misc]  # as good as bytes here
+            joined, length = [], 0
+        joined.append(piece)
+        length += len(piece)
 
 
 def bound(held: Mapping[Connection, int]) -> None:
