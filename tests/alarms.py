@@ -23,7 +23,6 @@ from tests.tsdb import lines_to, serve
 if TYPE_CHECKING:
     from pathlib import Path
 
-STEP = 240  # seconds between two evaluations: a minute less than a sample stays visible
 SAMPLED = 600  # seconds between two samples of what the rules keep for eight days
 POINTS = 1_000  # of a series per query: timestamp() searches from the first for each, in long ones
 PATIENCE = 600.0
@@ -46,7 +45,7 @@ class Alarm:
         return self.labels["alertname"]
 
 
-def alarms(data: Path, start: float, end: float, step: int = STEP) -> list[Alarm]:
+def alarms(data: Path, start: float, end: float, step: int) -> list[Alarm]:
     """Return what fires between two moments; what the rules record is added to the data folder."""
     for level in levels():
         expressions = {rule["record"]: rule["expr"] for rule in level}

@@ -27,7 +27,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Alarm]:
     long = {name: world for name, world in WORLDS.items() if world.days > 4}
     folders = [tmp_path_factory.mktemp("worlds") for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(play, folders, (short, long), (4 * MINUTE, 10 * MINUTE)))
+        found = list(pool.map(play, folders, (short, long), (5 * MINUTE, 10 * MINUTE)))
     return [alarm for some in found for alarm in some]
 
 
