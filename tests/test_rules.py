@@ -4,10 +4,9 @@ import json
 import os
 import re
 import subprocess
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,7 @@ import yaml
 
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
 from tests.programs import require
-from tests.rules import (
-    PROMETHEUS,
-    ROOT,
-    RULES,
-    RUNBOOKS,
-    Group,
-    account,
-    exporter,
-    firing_groups,
-    repo,
-    rules,
-    story_groups,
-)
+from tests.rules import PROMETHEUS, ROOT, RULES, RUNBOOKS, account, exporter, promtool, repo, rules
 
 CASES = {alert.name: alert for alert in (*exporter.ALERTS, *account.ALERTS, *repo.ALERTS)}
 ALERTS = [rule for rule in rules() if "alert" in rule]
@@ -67,43 +54,35 @@ def metric_names() -> set[str]:
 
 # The rules' behaviour.
 
-STEPS = {story.step for a in CASES.values() for story in (*a.silent.values(), *a.stories.values())}
-GROUPS: dict[str, Callable[[], Iterable[tuple[int, Group]]]] = {
-    **{f"others every {s} s": partial(story_groups, CASES.values(), s) for s in sorted(STEPS)},
-    **{name: partial(firing_groups, alert) for name, alert in CASES.items()},
-}
+BATCHES = promtool.batches(CASES.values())
 
 
 @pytest.fixture(scope="module")
 def verdicts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Future[str]]]:
+) -> Iterator[Mapping[int, Future[str]]]:
     """Run all selected cases by promtool, as many at a time as there are cores."""
-    promtool = require("promtool")
+    program = require("promtool")
     asked = [
-        str(item.callspec.params["name"])
+        int(str(item.callspec.params["number"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_cases"
     ]
+    folder = tmp_path_factory.mktemp("cases")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            name: pool.submit(judge, promtool, name, tmp_path_factory.mktemp(name))
-            for name in asked
-        }
+        yield {n: pool.submit(judge, program, BATCHES[n], folder / f"{n}.yml") for n in asked}
 
 
-def judge(promtool: Path, name: str, folder: Path) -> str:
-    shared = {
+def judge(program: Path, batch: list[promtool.Case], path: Path) -> str:
+    group = promtool.group(batch)
+    suite = {
         "rule_files": [str(path) for path in RULES],
         "group_eval_order": sorted((group["name"] for group in groups()), key=place),
+        "evaluation_interval": group["interval"],
+        "tests": [group],
     }
-    by_step = defaultdict(list)
-    for step, group in GROUPS[name]():
-        by_step[step].append(group)
-    for step, tests in by_step.items():
-        suite = shared | {"evaluation_interval": f"{step}s", "tests": tests}
-        (folder / f"{step}s.yml").write_text(json.dumps(suite))
-    return run(promtool, "test", "rules", *folder.iterdir())
+    path.write_text(json.dumps(suite))
+    return run(program, "test", "rules", path)
 
 
 def place(group: str) -> int:
@@ -112,9 +91,9 @@ def place(group: str) -> int:
     return order.index(group) if group in order else len(order)
 
 
-@pytest.mark.parametrize("name", GROUPS)
-def test_cases(verdicts: Mapping[str, Future[str]], name: str) -> None:
-    assert "SUCCESS" in verdicts[name].result()
+@pytest.mark.parametrize("number", range(len(BATCHES)))
+def test_cases(verdicts: Mapping[int, Future[str]], number: int) -> None:
+    assert "SUCCESS" in verdicts[number].result()
 
 
 def test_every_alert_has_firing_and_silent_cases_and_a_runbook() -> None:
@@ -158,9 +137,7 @@ def test_recording_rules_are_named_level_metric_operations() -> None:
         assert ("_per_" in name) == (":ratio" in name), name
 
 
-@pytest.mark.parametrize(
-    "rule", list(rules()), ids=lambda rule: rule.get("alert") or rule["record"]
-)
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
 def test_expressions(rule: dict[str, Any]) -> None:
     assert not re.search(r"\b(instance|pod)\b", rule["expr"])
     used = set(re.findall(r"\w+:\w+:\w+", rule["expr"]))

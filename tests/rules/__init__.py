@@ -10,11 +10,10 @@ has healed.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,12 +27,10 @@ DASHBOARDS = "http://localhost:3000/d"
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 GB = 10**9
-BATCH = 16  # cases in one test group
 
 Curve = Callable[[int], float | None]  # seconds since the start -> value, None for no sample
 Value = float | Curve | None
 Labels = Mapping[str, str]
-Group = dict[str, Any]  # a test group of promtool
 
 
 class Series(NamedTuple):
@@ -167,26 +164,6 @@ def restarted(before: World, at: int, seconds: int) -> World:
     }
 
 
-def notation(values: Iterable[float | None]) -> str:
-    """Return values as promtool writes them: runs of `first+differencexcount`, `stale`, `_`."""
-    tokens: list[str] = []
-    run: list[float] = []
-    for value in values:
-        if value is not None and run and (len(run) == 1 or value - run[-1] == run[1] - run[0]):
-            run.append(value)
-            continue
-        tokens += _run(run)
-        if value is None:
-            tokens.append("stale" if run else "_")
-        run = [] if value is None else [value]
-    return " ".join(tokens + _run(run))
-
-
-def _run(run: list[float]) -> list[str]:
-    difference = run[1] - run[0] if len(run) > 1 else 0
-    return [f"{run[0]:.17g}{difference:+.17g}x{len(run) - 1}"] if run else []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Story:
     """A change to the world, and the alerts that may fire: at some moments, and at all."""
@@ -197,8 +174,7 @@ class Story:
     end: int = 2 * HOUR
     step: int = 5 * MINUTE
     replicas: str = "a"
-    alone: bool = False
-    """Whether it needs a Prometheus that knows no other exporter."""
+    alone: bool = False  # whether it needs a Prometheus that knows no other exporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +196,7 @@ class Firing:
     outlives_restart: bool = True
     keeps: int = 0  # how long it goes on after the cure, in seconds
     cure: Change = field(default_factory=dict)
+    alone: bool = False  # like that of a story
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,12 +211,18 @@ class Alert:
     silent: Mapping[str, Story]
     stories: Mapping[str, Story] = field(default_factory=dict)
 
+    def cases(self) -> Iterator[tuple[str, Firing | Story]]:
+        """Yield all cases with their titles."""
+        yield from self.fires.items()
+        yield from self.silent.items()
+        yield from self.stories.items()
 
-def rules() -> Iterator[dict[str, Any]]:
-    """Yield every rule that ships."""
-    for path in RULES:
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            yield from group["rules"]
+
+@cache
+def rules() -> tuple[dict[str, Any], ...]:
+    """Return every rule that ships."""
+    files = [yaml.safe_load(path.read_text()) for path in RULES]
+    return tuple(rule for file in files for group in file["groups"] for rule in group["rules"])
 
 
 def levels() -> Iterator[list[dict[str, Any]]]:
@@ -256,138 +239,3 @@ def levels() -> Iterator[list[dict[str, Any]]]:
 def seconds(duration: str) -> int:
     """Read a Prometheus duration of one unit."""
     return int(duration[:-1]) * {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}[duration[-1]]
-
-
-def hold(alert: str) -> int:
-    """Return the longest `for` of an alert, in seconds."""
-    return max(seconds(rule["for"]) for rule in rules() if rule.get("alert") == alert)
-
-
-def firing_groups(alert: Alert) -> Iterator[tuple[int, Group]]:
-    """Yield the alert's firing cases as promtool's test groups, with their evaluation interval."""
-    for name, firing in alert.fires.items():
-        yield firing.step, _firing(alert, name, firing)
-
-
-def story_groups(alerts: Iterable[Alert], step: int) -> Iterator[tuple[int, Group]]:
-    """Yield all alerts' other cases of one evaluation interval, likewise.
-
-    Cases of similar length share a group, as that takes little longer than the longest alone.
-    """
-    stories = {
-        f"{alert.name}: {title}": story
-        for alert in alerts
-        for title, story in (*alert.silent.items(), *alert.stories.items())
-        if story.step == step
-    }
-    together = sorted((s.end, name) for name, s in stories.items() if not s.alone)
-    names = [name for _, name in together]
-    batches = [names[begin : begin + BATCH] for begin in range(0, len(names), BATCH)]
-    for batch in batches + [[name] for name, story in stories.items() if story.alone]:
-        yield step, _stories(step, {name: stories[name] for name in batch})
-
-
-def _firing(alert: Alert, name: str, firing: Firing) -> Group:
-    step = firing.step
-    fires = firing.since + -(-hold(alert.name) // step) * step
-    sooner = fires - step * (2 if firing.lenient else 1)
-    restart, heals = fires + step, fires + 4 * step
-    clear = heals + 5 * step + firing.keeps
-
-    sick = changed(world("ab"), firing.change)
-    if firing.outlives_restart:
-        sick = restarted(sick, restart, 5 * MINUTE)
-    story = healed(sick, changed(world("ab"), firing.cure), heals)
-
-    names = f"{firing.along} {' '.join([alert.name] * len(firing.severities))}"
-    worst = f'alertname="{alert.name}",severity="{firing.severities[-1]}"'
-    return {
-        "name": name,
-        "interval": f"{step}s",
-        "input_series": _inputs(story, clear, step),
-        "alert_rule_test": [
-            {
-                "eval_time": f"{fires}s",
-                "alertname": alert.name,
-                "exp_alerts": [
-                    _expected(alert, firing, severity) for severity in firing.severities
-                ],
-            }
-        ],
-        "promql_expr_test": [
-            _firing_at(sooner, "", worst),
-            *(_firing_at(moment, names) for moment in range(fires, heals, step)),
-            _firing_at(clear, ""),
-        ],
-    }
-
-
-def _expected(alert: Alert, firing: Firing, severity: str) -> dict[str, Any]:
-    labels = {**alert.labels, **firing.labels}
-    query = "&".join(
-        f"var-{key}={labels[key].replace(' ', '+')}"
-        for key in ("job", "account", "repo")
-        if key in alert.labels
-    )
-    return {
-        "exp_labels": labels | {"severity": severity},
-        "exp_annotations": {
-            "summary": firing.summary or alert.summary,
-            "description": firing.description,
-            "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
-            "dashboard_url": f"{DASHBOARDS}/{alert.dashboard}" + (query and f"?{query}"),
-        },
-    }
-
-
-def _stories(step: int, stories: Mapping[str, Story]) -> Group:
-    inputs, checks = [], []
-    for name, story in stories.items():
-        of = changed(world(story.replicas), story.change)
-        inputs += _inputs(
-            {_of_case(key, name): value for key, value in of.items()}, story.end, step
-        )
-        # An alert without a job would be everybody's.
-        among = f"job=~{json.dumps(f'.*{re.escape(name)}|')}"
-        checks += [_firing_at(moment, names, among) for moment, names in story.at.items()]
-        checks.append(_fired_by(story.end, story.ever, among))
-    group = {"name": f"cases every {step} s", "interval": f"{step}s"}
-    return group | {"input_series": inputs, "promql_expr_test": checks}
-
-
-def _of_case(key: Series, name: str) -> Series:
-    """Return a series with labels by which no rule joins it with that of another case."""
-    own = ("job", "account", "repo_id")
-    labels = ((label, f"{v}, {name}" if label in own else v) for label, v in key.labels)
-    return Series(key.name, frozenset(labels))
-
-
-def _inputs(of: World, end: int, step: int) -> list[dict[str, str]]:
-    return [
-        {"series": str(key), "values": notation(value(t) for t in range(0, end + 1, step))}
-        for key, value in of.items()
-    ]
-
-
-def _firing_at(moment: int, names: str, among: str = "") -> dict[str, Any]:
-    """Expect exactly these alerts to fire; a name is repeated for each alert it has."""
-    return {
-        "expr": f'count by (alertname) (ALERTS{{alertstate="firing",{among}}})',
-        "eval_time": f"{moment}s",
-        "exp_samples": [
-            {"labels": f'{{alertname="{name}"}}', "value": count}
-            for name, count in Counter(names.split()).items()
-        ],
-    }
-
-
-def _fired_by(moment: int, names: str, among: str) -> dict[str, Any]:
-    """Expect exactly these alerts to have fired at any time."""
-    fired = f'last_over_time(ALERTS{{alertstate="firing",{among}}}[{moment}s])'
-    return {
-        "expr": f"group by (alertname) ({fired})",
-        "eval_time": f"{moment}s",
-        "exp_samples": [
-            {"labels": f'{{alertname="{name}"}}', "value": 1} for name in names.split()
-        ],
-    }

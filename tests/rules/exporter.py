@@ -163,6 +163,7 @@ ALERTS = [
         labels={},
         fires={
             "target down": Firing(
+                alone=True,
                 step=6 * MINUTE,
                 change=without_exporter(0),
                 since=12 * MINUTE,
@@ -172,6 +173,7 @@ ALERTS = [
                 outlives_restart=False,
             ),
             "no exporter ever": Firing(
+                alone=True,
                 step=6 * MINUTE,
                 change=lambda _: {},
                 severities=BOTH,
