@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from borgbase_exporter.model import AccountStatus
-from borgbase_exporter.polling.board import LONGEST_REST, Board
+from borgbase_exporter.polling.board import LONGEST_REST, REST, Board
 from tests.facts import NOW, status
 from tests.polling import in_loop
 
@@ -31,7 +31,7 @@ class Rig:
     def render(self, accounts: Accounts) -> str:
         shown = [name for name, one in accounts.items() if one.snapshot.repos]
         self.rendered.append(shown)
-        self.ticks += 1.0
+        self.ticks += 0.125 * len(shown)
         return ",".join(shown)
 
     async def rest(self, seconds: float) -> None:
@@ -95,13 +95,13 @@ async def test_accounts_polled_together_share_a_rendering(rig: Rig, monkeypatch:
     rig.board.put(status("a"))
     await rig.board.refresh()
     rig.while_resting = lambda: rig.board.put(status("c"))
-    rig.board.put(status("b"))
     task = asyncio.create_task(rig.board.run())
-    while len(rig.rendered) < 3:
+    while len(rig.rests) < 2:
+        rig.board.put(status("b"))
         await asyncio.wait([task], timeout=0.001)
     task.cancel()
-    assert rig.rendered[1:] == [["a"], ["a", "b", "c"]]
-    assert rig.rests == [LONGEST_REST]
+    assert rig.rendered[1:3] == [["a"], ["a", "b", "c"]]
+    assert rig.rests[:2] == [REST * 0.125, LONGEST_REST]
 
 
 @in_loop
