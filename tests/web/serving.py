@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -29,7 +30,7 @@ HALF_A_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow:"
 
 def big_stage() -> Stage:
     """A source whose pages are as large as those of ten thousand repos."""
-    return Stage(pages={f: Page(f, (BIG,), BIG, 0, 0) for f in (TEXT, OPENMETRICS)})
+    return Stage(pages={f: Page(f, (BIG,), BIG, zlib.compressobj()) for f in (TEXT, OPENMETRICS)})
 
 
 def web(config: WebConfig | None = None, **fields: Any) -> Web:

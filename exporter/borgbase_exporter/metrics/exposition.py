@@ -8,10 +8,9 @@ process's own metrics, which change all the time, are added at the scrape.
 from __future__ import annotations
 
 import logging
-import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -24,7 +23,7 @@ from borgbase_exporter.model import AccountStatus
 log = logging.getLogger(__name__)
 
 LEVEL = 6
-GZIP = zlib.MAX_WBITS | 16
+GZIP = 16 | 13  # a window of 8 KiB, as good as 32 here: each page keeps its compressor's 64 KiB
 EXACT = 2**53  # whole numbers up to here are exact in the 64-bit floats that Prometheus keeps
 
 METRICS = (BUILD, *(metric for scope in SCOPES for metric in scope.metrics))
@@ -63,30 +62,24 @@ class Page:
 
     format: Format
     pieces: tuple[bytes, ...]
-    compressed: bytes  # the beginning of a gzip member, up to a whole byte
-    checksum: int
-    size: int  # of the pieces
+    compressed: bytes
+    compressor: Any = field(repr=False)  # zlib's, after `pieces`; a copy compresses the rest
 
     @classmethod
     def of(cls, format_: Format, pieces: tuple[bytes, ...]) -> Page:
-        """Compress the pieces."""
-        compressor = zlib.compressobj(LEVEL, wbits=GZIP)
+        """Compress the pieces to a whole byte."""
+        compressor = zlib.compressobj(LEVEL, wbits=GZIP, memLevel=6)
         compressed = [*map(compressor.compress, pieces), compressor.flush(zlib.Z_SYNC_FLUSH)]
-        checksum, size = struct.unpack("<II", compressor.flush()[-8:])
-        return cls(format_, pieces, b"".join(compressed), checksum, size)
+        return cls(format_, pieces, b"".join(compressed), compressor)
 
     def body(self) -> tuple[bytes, ...]:
         """Return the whole exposition in pieces."""
         return (*self.pieces, self.format.tail())
 
     def gzipped(self) -> tuple[bytes, ...]:
-        """Return the whole exposition in pieces of one gzip member (RFC 1952)."""
-        tail = self.format.tail()
-        compressor = zlib.compressobj(LEVEL, wbits=-11, memLevel=4)  # small: each scrape has one
-        rest = compressor.compress(tail) + compressor.flush()
-        size = (self.size + len(tail)) & 0xFFFFFFFF
-        trailer = struct.pack("<II", zlib.crc32(tail, self.checksum), size)
-        return self.compressed, rest + trailer
+        """Return the whole exposition in pieces of one gzip member."""
+        rest = self.compressor.copy()
+        return self.compressed, rest.compress(self.format.tail()) + rest.flush()
 
 
 Pages = Mapping[Format, Page]
