@@ -271,7 +271,7 @@ def test_what_cannot_be_read_is_logged_once(rig: Rig, caplog: pytest.LogCaptureF
     rig.poll(repos=good(REPO_LIST))
     assert [record.getMessage() for record in caplog.records] == [
         "the API no longer has RepoType.format",
-        "2 entries cannot be read",
+        "2 of the entries cannot be read",
         "3 fields cannot be read",
     ]
 

@@ -178,7 +178,7 @@ def _news(before: CollectorStatus, now: CollectorStatus) -> Iterator[str]:
     if gone := now.gaps - before.gaps:
         yield f"the API no longer has {', '.join(sorted(gone))}"
     if now.skipped not in {0, before.skipped}:
-        yield f"{now.skipped} entries cannot be read"
+        yield f"{now.skipped} of the entries cannot be read"
     if now.fields_skipped not in {0, before.fields_skipped}:
         yield f"{now.fields_skipped} fields cannot be read"
 
