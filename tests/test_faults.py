@@ -239,8 +239,7 @@ def all_fail(reason: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [pytest.param(f, id=f.name, marks=[FORGETFUL] if f in TLS else []) for f in FAULTS],
+    "fault", [pytest.param(f, id=f.name, marks=[FORGETFUL] if f in TLS else []) for f in FAULTS]
 )
 def test_a_fault_has_its_reason_and_passes(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

@@ -37,10 +37,7 @@ def analyze(*words: str | Path, folder: Path = FOLDER) -> str:
         libraries = require("libsystemd-shared", unpacked)
         found = {str(file.parent) for file in libraries.rglob("libsystemd-*.so")}
         units = (folder, place / "lib/systemd/system", place / "usr/lib/systemd/system")
-        env |= {
-            "LD_LIBRARY_PATH": ":".join(found),
-            "SYSTEMD_UNIT_PATH": ":".join(map(str, units)),
-        }
+        env |= {"LD_LIBRARY_PATH": ":".join(found), "SYSTEMD_UNIT_PATH": ":".join(map(str, units))}
     done = subprocess.run(
         [path, *words], cwd=folder, env=env, text=True, capture_output=True, timeout=60, check=False
     )

@@ -21,7 +21,6 @@ class GraphQLApi(SimulatedApi):
     def __init__(self, accounts: Sequence[SimulatedAccount]) -> None:
         super().__init__(accounts)
         self._edition = Edition()
-        self.requests: list[str] = []  # the queries so far, valid or not
 
     def stop(self) -> None:
         """Stop listening."""
@@ -41,7 +40,6 @@ class GraphQLApi(SimulatedApi):
         query = json.loads(body)["query"]
         account, token = self.authenticate(secret)
         moment = account.moment()
-        self.requests.append(query)
         answer = self._edition.execute(query, root(moment, token.permission if token else None))
         return (HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST), answer
 

@@ -3,21 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from tests.worlds import (
-    DAY,
-    GB,
-    HOUR,
-    MINUTE,
-    TOKENS,
-    Account,
-    Repo,
-    World,
-    at,
-    during,
-    now_and_then,
-    until,
-)
-from tests.worlds.healthy import POLLED_1H, POLLED_15M, POLLED_30M, among_two
+from tests.rules import DAY, GB, HOUR, MINUTE
+from tests.worlds import TOKENS, Account, World, during, until
+from tests.worlds.healthy import POLLED_1H, POLLED_15M, POLLED_30M, partial, repo, two
 
 BEGINS, ENDS = (1, 0), (1, 1)
 
@@ -37,26 +25,10 @@ def due(
     return World(accounts=accounts, sent=named, since=since, within=within, days=days, **settings)
 
 
-def repo(**facts: Any) -> Account:
-    return Account(repos=(Repo(**facts),))
-
-
-def two(**facts: Any) -> Account:
-    return Account(repos=among_two(**facts))
-
-
 def failing(
     reason: str, begin: float, end: float = 1000 * DAY, account: Account | None = None
 ) -> Account:
     return replace(account or Account(), fails=until(begin, None, until(end, reason)))
-
-
-def partial(account: Account, share: float = 0.2) -> Account:
-    """Return an account whose first repo is at times an unreadable entry."""
-    first, *others = account.repos
-    null = now_and_then(share)
-    flickers = replace(first, there=lambda t: None if null(t) else at(first.there, t))
-    return replace(account, repos=(flickers, *others))
 
 
 GONE: dict[str, Any] = {"there": until(DAY, True, False)}
@@ -75,21 +47,13 @@ TROUBLE: dict[str, World] = {
         {"pager RepoVanished": ENDS}, partial(two(**GONE)), days=4
     ),
     "vanished while the token was refused for three days": due(
-        {
-            "mail TokenInvalid": ENDS,
-            "pager TokenInvalid": ENDS,
-            "pager RepoVanished": ENDS,
-        },
+        {"mail TokenInvalid": ENDS, "pager TokenInvalid": ENDS, "pager RepoVanished": ENDS},
         failing("auth", DAY, 4 * DAY, two(there=until(2 * DAY, True, False))),
         days=7,
         **POLLED_30M,
     ),
     "vanished while the exporter was down for three days": due(
-        {
-            "mail ExporterAbsent": ENDS,
-            "pager ExporterAbsent": ENDS,
-            "pager RepoVanished": BEGINS,
-        },
+        {"mail ExporterAbsent": ENDS, "pager ExporterAbsent": ENDS, "pager RepoVanished": BEGINS},
         replace(two(there=until(2 * DAY, True, False)), down=during((DAY, 4 * DAY))),
         days=5,
     ),
@@ -143,8 +107,7 @@ TROUBLE: dict[str, World] = {
         days=10,
     ),
     "never backed up": due(
-        {"mail RepoNeverBackedUp": BEGINS},
-        two(usage=0, written=None, created=-2 * DAY),
+        {"mail RepoNeverBackedUp": BEGINS}, two(usage=0, written=None, created=-2 * DAY)
     ),
     # Quota and plan.
     "a quota crossed, then pruned": due(
@@ -174,8 +137,8 @@ TROUBLE: dict[str, World] = {
     ),
     "a plan that fills up while the list is incomplete": due(
         {"mail ListIncomplete": BEGINS, "pager PlanAlmostFull": BEGINS},
-        Account(
-            repos=among_two(usage=until(2 * DAY, 20 * GB, 48 * GB)),
+        replace(
+            two(usage=until(2 * DAY, 20 * GB, 48 * GB)),
             maximum=100 * GB,
             whole=until(DAY, True, False),
         ),
@@ -321,11 +284,7 @@ TROUBLE: dict[str, World] = {
         replace(failing("auth", DAY), down=during((2 * DAY, 2 * DAY + 5 * HOUR))),
     ),
     "the exporter's own token expires": due(
-        {
-            "mail TokenExpiring": BEGINS,
-            "mail TokenInvalid": BEGINS,
-            "pager TokenInvalid": BEGINS,
-        },
+        {"mail TokenExpiring": BEGINS, "mail TokenInvalid": BEGINS, "pager TokenInvalid": BEGINS},
         failing(
             "auth",
             DAY,
@@ -334,9 +293,7 @@ TROUBLE: dict[str, World] = {
         since=0,
     ),
     "one entry unreadable for good": due(
-        {"mail ListIncomplete": BEGINS},
-        two(there=until(DAY, True, None)),
-        within=9 * HOUR,
+        {"mail ListIncomplete": BEGINS}, two(there=until(DAY, True, None)), within=9 * HOUR
     ),
     "an unreadable token for good": due(
         {"mail ListIncomplete": BEGINS}, Account(unreadable_tokens=1), since=0, within=9 * HOUR
