@@ -52,7 +52,8 @@ def _prometheus(content: Any, folder: Path) -> None:
     (folder / "rules").symlink_to(RULES)
     for job in content.get("scrape_configs", ()):
         job.pop("kubernetes_sd_configs", None)  # Debian's promtool lacks this feature
-    accepted(require("promtool"), "check", "config", _written(content, folder))
+    agent = ("--agent",) if "remote_write" in content else ()
+    accepted(require("promtool"), "check", "config", *agent, _written(content, folder))
 
 
 def _rules(content: Any, folder: Path) -> None:

@@ -18,7 +18,6 @@ from borgbase_exporter.polling.poller import Poller
 from borgbase_exporter.settings.options import Poll
 from borgbase_exporter.tokens import TokenFolder, TokenSource
 from tests.canary import CANARY
-from tests.polling import in_loop
 
 
 class Scripted(Poller):
@@ -94,7 +93,6 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-@in_loop
 async def test_accounts_come_and_go_with_their_files(rig: Rig) -> None:
     rig.add("home")
     rig.add("work")
@@ -114,7 +112,6 @@ async def test_accounts_come_and_go_with_their_files(rig: Rig) -> None:
     assert sorted(names[3:]) == ["club", "home"]
 
 
-@in_loop
 async def test_polls_end_when_they_are_stopped(rig: Rig) -> None:
     rig.add("home")
     await rig.accounts.sync()
@@ -123,7 +120,6 @@ async def test_polls_end_when_they_are_stopped(rig: Rig) -> None:
     await rig.until(lambda: len(asyncio.all_tasks()) == 1)
 
 
-@in_loop
 async def test_accounts_are_looked_for_again_and_again(rig: Rig) -> None:
     rig.accounts.rescan = 15.0
     with patch.object(asyncio, "sleep", Mock(side_effect=partial(asyncio.sleep, 0))) as rest:
@@ -136,7 +132,6 @@ async def test_accounts_are_looked_for_again_and_again(rig: Rig) -> None:
     assert set(rig.known) == {"home", "work"}
 
 
-@in_loop
 async def test_a_poll_under_way_does_not_bring_a_removed_account_back(rig: Rig) -> None:
     go_on = await rig.hanging()
     (rig.folder / "home").unlink()
@@ -148,7 +143,6 @@ async def test_a_poll_under_way_does_not_bring_a_removed_account_back(rig: Rig) 
     assert rig.known == {}
 
 
-@in_loop
 async def test_an_unreadable_folder_is_logged_once_and_changes_nothing(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,7 +159,6 @@ async def test_an_unreadable_folder_is_logged_once_and_changes_nothing(
     assert set(rig.known) == {"home"}
 
 
-@in_loop
 async def test_odd_token_files_are_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         await rig.accounts.sync()
@@ -177,7 +170,6 @@ async def test_odd_token_files_are_logged_once(rig: Rig, caplog: pytest.LogCaptu
     assert caplog.text.count("can be read by other users") == 1
 
 
-@in_loop
 async def test_an_account_that_hangs_is_stuck(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     go_on = await rig.hanging()
     rig.ticks = 30 + GRACE
@@ -196,7 +188,6 @@ async def test_an_account_that_hangs_is_stuck(rig: Rig, caplog: pytest.LogCaptur
     assert rig.accounts.stuck() == ["home"]
 
 
-@in_loop
 async def test_an_account_that_ended_is_stuck(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.during_a_poll = lambda: 1 // 0
     rig.add("home")
@@ -206,7 +197,6 @@ async def test_an_account_that_ended_is_stuck(rig: Rig, caplog: pytest.LogCaptur
     assert rig.accounts.stuck() == ["home"]
 
 
-@in_loop
 async def test_without_a_thread_left_polls_wait_and_go_on(
     rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

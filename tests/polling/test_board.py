@@ -9,7 +9,6 @@ import pytest
 from borgbase_exporter.model import AccountStatus
 from borgbase_exporter.polling.board import LONGEST_REST, REST, Board
 from tests.facts import NOW, status
-from tests.polling import in_loop
 
 MAX_AGE = 3600.0
 Accounts = Mapping[str, AccountStatus]
@@ -45,7 +44,6 @@ def rig() -> Rig:
     return Rig()
 
 
-@in_loop
 async def test_what_is_known_and_what_is_rendered_change_together(rig: Rig) -> None:
     assert rig.board.latest.pages == ""
     rig.board.put(status("a"))
@@ -62,7 +60,6 @@ async def test_what_is_known_and_what_is_rendered_change_together(rig: Rig) -> N
     assert rig.board.latest.pages == "b"
 
 
-@in_loop
 async def test_expired_values_are_never_in_a_view(rig: Rig) -> None:
     rig.board.put(status("a"))
     rig.board.put(status("b", taken=NOW - 60))
@@ -81,7 +78,6 @@ async def test_expired_values_are_never_in_a_view(rig: Rig) -> None:
     assert rig.board.latest.accounts["a"].polls
 
 
-@in_loop
 async def test_values_from_a_clock_that_was_ahead_expire_by_the_right_one(rig: Rig) -> None:
     rig.board.put(status("a", taken=NOW + 10 * MAX_AGE))
     await rig.board.refresh()
@@ -89,7 +85,6 @@ async def test_values_from_a_clock_that_was_ahead_expire_by_the_right_one(rig: R
     assert (await rig.board.view()).pages == ""
 
 
-@in_loop
 async def test_accounts_polled_together_share_a_rendering(rig: Rig, monkeypatch: Any) -> None:
     monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
     rig.board.put(status("a"))
@@ -104,7 +99,6 @@ async def test_accounts_polled_together_share_a_rendering(rig: Rig, monkeypatch:
     assert rig.rests[:2] == [REST * 0.125, LONGEST_REST]
 
 
-@in_loop
 async def test_a_rendering_stays_until_a_change_or_expiry(rig: Rig, monkeypatch: Any) -> None:
     monkeypatch.setattr("borgbase_exporter.polling.board.asyncio.sleep", rig.rest)
     timeouts: list[float | None] = []
@@ -127,7 +121,6 @@ async def test_a_rendering_stays_until_a_change_or_expiry(rig: Rig, monkeypatch:
     assert rig.rendered == [[], ["a"], []]
 
 
-@in_loop
 async def test_without_a_thread_left_it_renders_all_the_same(rig: Rig, monkeypatch: Any) -> None:
     async def no_thread(_name: str, _work: Callable[[], object]) -> object:
         raise RuntimeError("can't start new thread")
