@@ -1,28 +1,27 @@
 """What a real Alertmanager inhibits, and where it routes, with the shipped configuration."""
 
-import socket
+import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import NamedTuple
 
 import pytest
-import requests
 import yaml
 
 from tests.alarms import Alarm
+from tests.end_to_end.processes import PATIENCE, Running, until
 from tests.notifications import muted, route
-from tests.programs import require, root
+from tests.programs import require
 from tests.rules import ROOT
+from tests.servers import serving
 
 CONFIG = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 RULES = yaml.safe_load(CONFIG.read_text())["inhibit_rules"]
-PATIENCE = 20.0  # seconds
 
 Labels = dict[str, str]
-SEVERITY, EXPORTER, FILLING, TAMPERED, TOKEN, DRIFT = range(
-    6
-)  # the inhibition rules, in their order
+SEVERITY, EXPORTER, FILLING, TAMPERED, TOKEN, DRIFT = range(6)  # the rules, in their order
 
 
 class Case(NamedTuple):
@@ -114,78 +113,43 @@ def apart(name: str, case: Case) -> tuple[Labels, Labels]:
     return sides[0], sides[1]
 
 
-def eventually(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} takes too long"
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def inhibited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bool]]:
     """Send every case to one Alertmanager; return whether each case's target is inhibited."""
-    program = require("alertmanager")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = "{}:{}".format(*free.getsockname())
-    process = subprocess.Popen(
-        [
-            str(program),
-            f"--config.file={CONFIG}",
-            f"--storage.path={tmp_path_factory.mktemp('alertmanager')}",
-            f"--web.listen-address={address}",
-            "--cluster.listen-address=",
-        ],
-        cwd=root(program),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with requests.Session() as session:
-            session.trust_env = False
-            yield ask(session, f"http://{address}", process)
-    finally:
-        process.kill()
-        process.wait()
+    data = tmp_path_factory.mktemp("alertmanager") / "data"
+    with serving("alertmanager", data, CONFIG) as alertmanager:
+        yield ask(alertmanager)
 
 
-def ask(session: requests.Session, url: str, process: subprocess.Popen[bytes]) -> dict[str, bool]:
-    def up() -> bool:
-        assert process.poll() is None, "Alertmanager does not start"
-        try:
-            return session.get(f"{url}/-/ready", timeout=PATIENCE).ok
-        except requests.ConnectionError:
-            return False
-
-    def alerts() -> list[dict[str, Any]]:
-        answer = session.get(f"{url}/api/v2/alerts", timeout=PATIENCE)
-        answer.raise_for_status()
-        return list(answer.json())
-
+def ask(alertmanager: Running) -> dict[str, bool]:
     def post(*labels: Labels) -> None:
-        body = [{"labels": each} for each in labels]
-        session.post(f"{url}/api/v2/alerts", json=body, timeout=PATIENCE).raise_for_status()
+        body = json.dumps([{"labels": each} for each in labels])
+        with closing(HTTPConnection(alertmanager.address, timeout=PATIENCE)) as connection:
+            connection.request("POST", "/api/v2/alerts", body, {"Content-Type": "application/json"})
+            assert connection.getresponse().status == 200
 
     def verdicts() -> dict[str, bool]:
         return {
             each["labels"]["case"]: bool(each["status"]["inhibitedBy"])
-            for each in alerts()
+            for each in json.loads(alertmanager.get("/api/v2/alerts").body)
             if each["labels"]["side"] == "target"
         }
 
-    eventually(up, "the start")
     pairs = [apart(name, case) for name, case in CASES.items()]
     post(*(target for _, target in pairs), *(source for source, _ in pairs))
     # Alerts are processed in order: once this last one is there, all the others are.
     source, target = apart("last", next(iter(CASES.values())))
     post(target)
     post(source)
-    eventually(lambda: verdicts().get("last", False), "the last alert")
+    until(lambda: verdicts().get("last"), "the last alert is inhibited")
     return verdicts()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_inhibition(inhibited: dict[str, bool], name: str) -> None:
+    """The real program and the model that counts notifications inhibit alike."""
+    source, target = (Alarm(labels, 0, 10) for labels in apart(name, CASES[name]))
+    assert muted(target, [source, target], 5) == CASES[name].inhibits
     assert inhibited[name] == CASES[name].inhibits
 
 
@@ -216,9 +180,3 @@ def test_severities_are_routed(severity: str, receiver: str, name: str) -> None:
     )
     assert routed.stdout.strip() == receiver
     assert route(labels)["receiver"] == receiver
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_model_inhibits_as_alertmanager_does(name: str) -> None:
-    source, target = (Alarm(labels, 0, 10) for labels in apart(name, CASES[name]))
-    assert muted(target, [source, target], 5) == CASES[name].inhibits

@@ -15,9 +15,11 @@ import pytest
 import yaml
 
 from borgbase_exporter.text import DAY
-from tests.end_to_end.processes import ROOT, Prometheus, exporter, prometheus, run, until
+from tests.end_to_end.processes import ROOT, Prometheus, exporter, run, until
+from tests.end_to_end.stage import put_token
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require
+from tests.servers import prometheus
 
 JOB = "borgbase"
 FILLING = "mail.example.org"
@@ -53,19 +55,17 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    program, promtool = require("prometheus"), require("promtool")
+    promtool = require("promtool")
     folder = tmp_path_factory.mktemp("backfill")
     history = folder / "history.om"
     now = time.time()
     account = SimulatedAccount(clock=lambda: now, start=now)
-    token = folder / "token"
-    token.write_text(account.token)
-    token.chmod(0o600)
+    put_token(folder, "token", account.token)
     with GraphQLApi([account]) as api:
-        flags = ["--api.url", api.url, "--token.file", str(token)]
+        flags = ["--api.url", api.url, "--token.file", f"{folder}/token"]
         with exporter(folder, *flags, "--poll.interval", "1s") as running:
             target = {JOB: running.address}
-            with prometheus(program, folder, target) as first:
+            with prometheus(folder, target) as first:
                 until(lambda: first.query(METRICS[0]), "the first scrape")
             # Prometheus keeps 15 days by default.
             flags += ["--since", "14d", "--until", f"{now - 3 * 3600:.3f}"]
@@ -75,7 +75,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
             command = (promtool, "tsdb", "create-blocks-from", "--max-block-duration=744h")
             subprocess.run([*command, "openmetrics", history, folder / "data"], check=True)
             restarted = time.time()
-            with prometheus(program, folder, target) as second:
+            with prometheus(folder, target) as second:
                 fresh = f"{METRICS[0]} and timestamp({METRICS[0]}) > {restarted}"
                 until(lambda: second.query(fresh), "the first scrape after that")
                 yield Installed(account, second, now, restarted)

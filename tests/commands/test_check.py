@@ -23,6 +23,7 @@ from borgbase_exporter.commands.main import main
 from borgbase_exporter.demo import SimulatedApi, Trouble
 from borgbase_exporter.findings.report import encode, report
 from tests.end_to_end.processes import EXPORTER, environment
+from tests.end_to_end.stage import put_token
 from tests.facts import FINE_REPO, NOW
 from tests.findings.cases import failing, polled
 from tests.graphql import SimulatedAccount
@@ -101,8 +102,7 @@ def test_one_account_in_trouble_decides_the_exit_status(check: Checked, tmp_path
         "silent": SimulatedAccount(seed=2, troubles={Trouble.SILENT}),
     }
     for name, account in accounts.items():
-        (tmp_path / name).write_text(account.token)
-        (tmp_path / name).chmod(0o600)
+        put_token(tmp_path, name, account.token)
     with SimulatedApi(list(accounts.values())) as api:
         status, out, _ = check("--json", "--api.url", api.url, "--token.dir", str(tmp_path))
     assert status == 1

@@ -18,16 +18,10 @@ import pytest
 
 from borgbase_exporter.demo import SimulatedAccount, SimulatedApi
 from tests.docs.pages import BLOCKS, ROOT, RUNNABLE, Block, missing_line
-from tests.end_to_end.processes import (
-    ANYWHERE,
-    EXPORTER,
-    Running,
-    environment,
-    exporter,
-    started,
-    until,
-)
-from tests.programs import require, root
+from tests.end_to_end.processes import EXPORTER, Running, environment, exporter, until
+from tests.end_to_end.stage import put_token
+from tests.programs import require
+from tests.servers import serving
 
 DEPLOY = ROOT / "deploy"
 SCRIPTS = [block for block in BLOCKS if block.language in {"sh", "console"}]
@@ -52,8 +46,7 @@ class Machine:
         work = folder / "borgbase-exporter"
         for name in ("deploy", "dashboards"):
             copytree(ROOT / name, work / name)
-        (work / "token").write_text(f"{self.token}\n")
-        (work / "token").chmod(0o600)
+        put_token(work, "token", self.token)
         (work / ".venv" / "bin").mkdir(parents=True)
         _command(work / ".venv" / "bin" / "python", sys.executable)
         script = block.script
@@ -81,16 +74,14 @@ class Machine:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("machine")
     account = SimulatedAccount(troubles=())  # without problems, `check` ends with status 0
-    token = folder / "token"
-    token.write_text(account.token)
-    token.chmod(0o600)
+    put_token(folder, "token", account.token)
     with ExitStack() as stack:
         api = stack.enter_context(SimulatedApi([account]))
-        flags = ("--api.url", api.url, "--token.file", token)
+        flags = ("--api.url", api.url, "--token.file", folder / "token")
         ours = stack.enter_context(exporter(folder, *flags))
-        config = f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}"
-        alone = "--cluster.listen-address="
-        alertmanager = stack.enter_context(_server("alertmanager", folder, config, alone))
+        config = DEPLOY / "alertmanager" / "alertmanager.yml"
+        data = folder / "alertmanager"
+        alertmanager = stack.enter_context(serving("alertmanager", data, config))
         prometheus = stack.enter_context(_prometheus(folder, ours, alertmanager))
         addresses = {
             "https://api.borgbase.com/graphql": api.url,
@@ -112,17 +103,6 @@ def _command(path: Path, *words: str) -> None:
 
 
 @contextmanager
-def _server(name: str, folder: Path, *flags: str) -> Iterator[Running]:
-    """Run Prometheus or Alertmanager until it is ready, and while it is used."""
-    path, log = require(name), folder / f"{name}.log"
-    data = f"--storage{'.tsdb' if name == 'prometheus' else ''}.path={folder / name}"
-    command = [str(path), f"--web.listen-address={ANYWHERE}", data, *flags]
-    with started(command, environment(), log, 'msg="Listening on"', root(path)) as running:
-        until(lambda: running.get("/-/ready").status == 200, f"{name} is ready")
-        yield running
-
-
-@contextmanager
 def _prometheus(folder: Path, ours: Running, alertmanager: Running) -> Iterator[Running]:
     """Run Prometheus with the shipped rules, and labels as if the exporter were on its port."""
     target = {"targets": [ours.address], "labels": {"instance": "localhost:10133"}}
@@ -134,9 +114,8 @@ def _prometheus(folder: Path, ours: Running, alertmanager: Running) -> Iterator[
     }
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(config))  # JSON is YAML
-    with _server(
-        "prometheus", folder, f"--config.file={file}", "--web.enable-admin-api"
-    ) as running:
+    data = folder / "prometheus"
+    with serving("prometheus", data, file, "--web.enable-admin-api") as running:
         query = "/api/v1/query?query=borgbase_up"
         until(lambda: b'"borgbase_up"' in running.get(query).body, "Prometheus has scraped")
         yield running

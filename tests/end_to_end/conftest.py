@@ -1,7 +1,5 @@
 """One Prometheus for all stages, since its start takes seconds."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,25 +9,11 @@ import pytest
 
 from tests.canary import CANARY
 from tests.end_to_end.facts import new_account
-from tests.end_to_end.processes import Prometheus, exporter, prometheus, until
-from tests.end_to_end.stage import (
-    ARRIVING,
-    CREATE_ONLY,
-    DELETING,
-    DRIFTING,
-    HOME,
-    IMPOSTOR,
-    LEAVING,
-    RENAMING,
-    REVOKED,
-    ROTATING,
-    WORK,
-    House,
-    Stage,
-    put_token,
-)
+from tests.end_to_end.processes import Prometheus, exporter, until
+from tests.end_to_end.stage import HOME, WORK, House, Stage, put_token
 from tests.graphql import GraphQLApi, SimulatedAccount
-from tests.programs import require
+from tests.lab.wire import Lab, Wire
+from tests.servers import prometheus
 
 
 @dataclass(frozen=True)
@@ -44,7 +28,7 @@ class Theatre:
 
 def _steady_cast() -> dict[str, SimulatedAccount]:
     """Make an account for each test that changes one, so that no test depends on another."""
-    actors = (DELETING, RENAMING, ROTATING, REVOKED, ARRIVING, LEAVING, CREATE_ONLY)
+    actors = ("deleting", "renaming", "rotating", "revoked", "arriving", "leaving", "create-only")
     return {
         HOME: new_account(1, repos=12, well=False),
         WORK: new_account(2),
@@ -54,14 +38,13 @@ def _steady_cast() -> dict[str, SimulatedAccount]:
 
 @pytest.fixture(scope="package")
 def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
-    program = require("prometheus")
     make = tmp_path_factory.mktemp
-    actors, others = _steady_cast(), {DRIFTING: new_account(1)}
-    tokens = {name: account.token for name, account in actors.items() if name != ARRIVING}
-    tokens |= {CREATE_ONLY: actors[CREATE_ONLY].add_token("narrow", "CO"), IMPOSTOR: CANARY}
+    actors, others = _steady_cast(), {"drifting": new_account(1)}
+    tokens = {name: account.token for name, account in actors.items() if name != "arriving"}
+    tokens |= {"create-only": actors["create-only"].add_token("narrow", "CO"), "impostor": CANARY}
     with (
         _house(make("steady"), actors, tokens) as steady,
-        _house(make("drifting"), others, {DRIFTING: others[DRIFTING].token}) as drifting,
+        _house(make("drifting"), others, {"drifting": others["drifting"].token}) as drifting,
         _listener() as (listening, heard),
     ):
         targets = {
@@ -69,7 +52,7 @@ def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
             "drifting": drifting.exporter.address,
             "listener": listening,
         }
-        with prometheus(program, make("prometheus"), targets) as scraping:
+        with prometheus(make("prometheus"), targets) as scraping:
             stages = Stage("steady", steady, scraping), Stage("drifting", drifting, scraping)
             until(lambda: stages[0].polled == tokens.keys(), "all accounts have been polled")
             until(lambda: stages[1].polled == others.keys(), "the drifting one, too")
@@ -96,22 +79,11 @@ def _listener() -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the address of a target that exposes nothing, and the headers of its scrapes."""
     heard: dict[str, str] = {}
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            heard.update(self.headers)
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(wire: Wire) -> None:
+        while request := wire.request():
+            heard.update(request.headers)
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n")
+            wire.send(b"Content-Length: 0\r\n\r\n")
 
-        def log_message(self, *_: object) -> None:
-            """Stay quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}", heard
-        finally:
-            server.shutdown()
-            thread.join()
+    with Lab(answer) as lab:
+        yield f"127.0.0.1:{lab.port}", heard

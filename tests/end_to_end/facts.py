@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from borgbase_exporter.demo import Trouble
 from tests.end_to_end.processes import Series
 from tests.graphql import SimulatedAccount
@@ -30,3 +32,13 @@ def new_account(seed: int, repos: int = 3, *, well: bool = True) -> SimulatedAcc
 
 def series(name: str, **labels: str) -> Series:
     return name, frozenset(labels.items())
+
+
+def parsed(page: str) -> dict[Series, float]:
+    """Return the exporter's metrics in a page."""
+    return {
+        series(sample.name, **sample.labels): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name.startswith("borgbase_")
+    }

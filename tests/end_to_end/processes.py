@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.message import Message
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -81,6 +80,15 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
     assert_kept_secret(done.stdout + done.stderr, "what the exporter printed")
     return done
+
+
+def accepted(*command: str | Path, folder: Path = ROOT) -> str:
+    """Run a program that must succeed; return its output and errors."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @dataclass(frozen=True)
@@ -186,27 +194,3 @@ class Prometheus(Running):
             "level=(?:warn|error)|Scrape failed|Append failed|Error on ingesting", re.IGNORECASE
         )
         return [line for line in self.log.splitlines() if trouble.search(line)]
-
-
-@contextmanager
-def prometheus(program: Path, folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes each target, known by its job, every second."""
-    jobs = [
-        {"job_name": job, "static_configs": [{"targets": [address]}]}
-        for job, address in targets.items()
-    ]
-    config = folder / "prometheus.yml"  # JSON is YAML
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
-    command = (
-        program,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={ANYWHERE}",
-        "--log.level=debug",
-    )
-    log_file = folder / "prometheus.log"
-    with started(command, environment(), log_file, 'msg="Listening on"') as running:
-        until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
-        scraping = Prometheus(running.process, running.address, running.log_file)
-        yield scraping
-        assert scraping.complaints == []

@@ -9,9 +9,6 @@ from tests.end_to_end.processes import Prometheus, Running, Series, until
 from tests.graphql import GraphQLApi, SimulatedAccount
 
 HOME, WORK = "personal", 'Acme "EU" \\ übrig'
-DELETING, RENAMING, ROTATING, REVOKED = "deleting", "renaming", "rotating", "revoked"
-ARRIVING, LEAVING, CREATE_ONLY, IMPOSTOR = "arriving", "leaving", "create-only", "impostor"
-DRIFTING = "drifting"
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,23 @@ The shipped rules, routes and inhibitions are used unchanged except for duration
 becomes seconds here.
 """
 
-import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.end_to_end.processes import ROOT, Running, environment, exporter, started, until
+from tests.end_to_end.processes import ROOT, Running, exporter, until
 from tests.end_to_end.stage import put_token
 from tests.graphql import GraphQLApi, SimulatedAccount
-from tests.programs import require, root
+from tests.lab.account import http
+from tests.lab.wire import Lab, Wire
+from tests.servers import serving
 
 DEPLOY = ROOT / "deploy"
 QUOTA, REVOKED, VANISHING, STEADY = "quota", "revoked", "vanishing", "steady"
@@ -75,7 +74,7 @@ def hastened_routes(receiver: str) -> str:
 class Ear:
     """A webhook receiver for all of Alertmanager's receivers."""
 
-    url: str = ""
+    url: str
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def received(self, account: str) -> list[Notified]:
@@ -98,27 +97,15 @@ class Ear:
 
 @contextmanager
 def listening() -> Iterator[Ear]:
-    ear = Ear()
+    def hear(wire: Wire) -> None:
+        while request := wire.request():
+            _, path, _ = request.head.split(" ", 2)
+            ear.heard.append((path.strip("/"), json.loads(request.body)))
+            wire.send(http(b""))
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            ear.heard.append((self.path.strip("/"), json.loads(body)))
-            self.send_response(HTTPStatus.OK)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Stay quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        ear.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield ear
-        finally:
-            server.shutdown()
-            thread.join()
+    with Lab(hear) as lab:
+        ear = Ear(f"http://127.0.0.1:{lab.port}")
+        yield ear
 
 
 @dataclass(frozen=True)
@@ -168,29 +155,13 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         api = enter(GraphQLApi(list(accounts.values())))
         flags = ("--api.url", api.url, "--token.dir", tokens, "--poll.interval", "1s")
         exposing = enter(exporter(folder, *flags))
-        alertmanager = enter(_alertmanager(folder, ear))
+        config = folder / "alertmanager.yml"
+        config.write_text(hastened_routes(ear.url))
+        alertmanager = enter(serving("alertmanager", folder / "alertmanager", config))
         enter(_prometheus(folder, exposing, alertmanager))
         yield Chain(accounts, tokens, exposing, alertmanager, ear)
         # Troubles of other accounts cause no notification about an account that is well.
         assert ear.received(STEADY) == []
-
-
-@contextmanager
-def _alertmanager(folder: Path, ear: Ear) -> Iterator[Running]:
-    program = require("alertmanager")
-    config = folder / "alertmanager.yml"
-    config.write_text(hastened_routes(ear.url))
-    command = (
-        program,
-        f"--config.file={config}",
-        f"--storage.path={folder / 'alertmanager'}",
-        "--web.listen-address=127.0.0.1:0",
-        "--cluster.listen-address=",
-    )
-    log_file = folder / "alertmanager.log"
-    listens = 'msg="Listening on"'
-    with started(command, environment(), log_file, listens, root(program)) as running:
-        yield running
 
 
 @contextmanager
@@ -206,15 +177,7 @@ def _prometheus(folder: Path, exposing: Running, alertmanager: Running) -> Itera
     content["global"] = {"scrape_interval": "1s", "evaluation_interval": "500ms"}
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump(content))
-    command = (
-        require("prometheus"),
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        "--web.listen-address=127.0.0.1:0",
-    )
-    log_file = folder / "prometheus.log"
-    with started(command, environment(), log_file, 'msg="Listening on"') as running:
-        until(lambda: running.get("/-/ready").status == HTTPStatus.OK, "Prometheus is ready")
+    with serving("prometheus", folder / "prometheus", config) as running:
 
         def watched() -> bool:
             query = "count(account:borgbase_up:max==1)"

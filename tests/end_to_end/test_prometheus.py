@@ -7,26 +7,12 @@ import time
 from collections.abc import Mapping
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from borgbase_exporter.demo.curves import DAY
 from tests.end_to_end.conftest import Theatre
-from tests.end_to_end.facts import COLLECTORS, GOLDEN, MOVING, NOW, series
+from tests.end_to_end.facts import COLLECTORS, GOLDEN, MOVING, NOW, parsed, series
 from tests.end_to_end.processes import Series, ask
-from tests.end_to_end.stage import (
-    ARRIVING,
-    CREATE_ONLY,
-    DELETING,
-    DRIFTING,
-    HOME,
-    IMPOSTOR,
-    LEAVING,
-    RENAMING,
-    REVOKED,
-    ROTATING,
-    WORK,
-    put_token,
-)
+from tests.end_to_end.stage import HOME, WORK, put_token
 
 GAP = "borgbase_schema_field_missing"
 FAILURES = "borgbase_poll_failures_total"
@@ -39,12 +25,7 @@ Facts = Mapping[Series, float]
 @pytest.mark.parametrize("name", [HOME, WORK])
 def test_prometheus_stores_the_exporters_page(theatre: Theatre, name: str) -> None:
     page = theatre.steady.house.exporter.get("/metrics").text
-    shown = {
-        series(sample.name, **sample.labels): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.labels.get("account") == name and sample.name not in MOVING
-    }
+    shown = {key: v for key, v in _of(name, parsed(page)).items() if key[0] not in MOVING}
 
     assert theatre.steady.facts(name) == shown
     assert len(shown) > 100
@@ -91,68 +72,68 @@ def before(theatre: Theatre) -> Facts:
     """Change four accounts while they are polled; return the series as they were before."""
     stage, accounts = theatre.steady, theatre.steady.house.accounts
     known = stage.all()
-    rotating = accounts[ROTATING]
-    put_token(stage.house.tokens, ROTATING, rotating.add_token("renewed", "RO", NOW + 30 * DAY))
-    stage.wait(ROTATING, polls=1)  # no poll that read the old token is under way
+    rotating = accounts["rotating"]
+    put_token(stage.house.tokens, "rotating", rotating.add_token("renewed", "RO", NOW + 30 * DAY))
+    stage.wait("rotating", polls=1)  # no poll that read the old token is under way
     rotating.revoke(rotating.token)
-    accounts[REVOKED].revoke(accounts[REVOKED].token)
-    accounts[DELETING].delete(accounts[DELETING].repos[0].id)
-    accounts[RENAMING].rename(accounts[RENAMING].repos[0].id, NEW_NAME)
-    stage.wait(ROTATING, REVOKED, DELETING, RENAMING)
+    accounts["revoked"].revoke(accounts["revoked"].token)
+    accounts["deleting"].delete(accounts["deleting"].repos[0].id)
+    accounts["renaming"].rename(accounts["renaming"].repos[0].id, NEW_NAME)
+    stage.wait("rotating", "revoked", "deleting", "renaming")
     return known
 
 
 def test_a_deleted_repo_is_gone(before: Facts, theatre: Theatre) -> None:
-    facts, left = theatre.steady.facts(DELETING), theatre.steady.house.accounts[DELETING].repos
+    facts, left = theatre.steady.facts("deleting"), theatre.steady.house.accounts["deleting"].repos
 
-    assert facts[series("borgbase_account_repos", account=DELETING)] == len(left) == 2
+    assert facts[series("borgbase_account_repos", account="deleting")] == len(left) == 2
     assert _repos(facts) == {repo.id: {repo.name} for repo in left}
-    assert len(_repos(_of(DELETING, before))) == 3
+    assert len(_repos(_of("deleting", before))) == 3
 
 
 def test_a_renamed_repo_has_only_its_new_name(before: Facts, theatre: Theatre) -> None:
-    first, *others = theatre.steady.house.accounts[RENAMING].repos
+    first, *others = theatre.steady.house.accounts["renaming"].repos
 
     names = {first.id: {NEW_NAME}, **{repo.id: {repo.name} for repo in others}}
-    assert _repos(theatre.steady.facts(RENAMING)) == names
+    assert _repos(theatre.steady.facts("renaming")) == names
 
 
 def test_a_rotated_token_is_taken_up(before: Facts, theatre: Theatre) -> None:
-    facts = theatre.steady.facts(ROTATING)
+    facts = theatre.steady.facts("rotating")
 
-    own = series("borgbase_exporter_token_expiration_timestamp_seconds", account=ROTATING)
+    own = series("borgbase_exporter_token_expiration_timestamp_seconds", account="rotating")
     assert facts[own] == NOW + 30 * DAY
-    assert facts[series("borgbase_up", account=ROTATING)] == 1
+    assert facts[series("borgbase_up", account="rotating")] == 1
     assert _failures(facts) == set()
 
 
 def test_a_revoked_token_is_reported_and_values_stay(before: Facts, theatre: Theatre) -> None:
-    facts = theatre.steady.facts(REVOKED)
+    facts = theatre.steady.facts("revoked")
 
-    assert _values(facts) == _values(_of(REVOKED, before)) != {}
+    assert _values(facts) == _values(_of("revoked", before)) != {}
     assert _failures(facts) == {(collector, "auth") for collector in COLLECTORS}
-    assert facts[series("borgbase_up", account=REVOKED)] == 0
+    assert facts[series("borgbase_up", account="revoked")] == 0
     assert _successes(facts) == dict.fromkeys(COLLECTORS, 0)
 
 
 def test_accounts_come_and_go_with_their_token_files(theatre: Theatre) -> None:
     stage = theatre.steady
-    assert {ARRIVING, LEAVING} & stage.polled == {LEAVING}
+    assert {"arriving", "leaving"} & stage.polled == {"leaving"}
 
-    put_token(stage.house.tokens, ARRIVING, stage.house.accounts[ARRIVING].token)
-    (stage.house.tokens / LEAVING).unlink()
+    put_token(stage.house.tokens, "arriving", stage.house.accounts["arriving"].token)
+    (stage.house.tokens / "leaving").unlink()
     stage.wait(HOME, polls=3)  # the folder is read at the polls' interval, but not with them
 
-    assert stage.read(LEAVING) == {}
-    arrived = stage.facts(ARRIVING)
-    assert arrived[series("borgbase_account_repos", account=ARRIVING)] == 3
-    assert arrived[series("borgbase_up", account=ARRIVING)] == 1
+    assert stage.read("leaving") == {}
+    arrived = stage.facts("arriving")
+    assert arrived[series("borgbase_account_repos", account="arriving")] == 3
+    assert arrived[series("borgbase_up", account="arriving")] == 1
 
 
 def test_a_create_only_token_still_gives_the_repos(theatre: Theatre) -> None:
-    facts = theatre.steady.facts(CREATE_ONLY)
+    facts = theatre.steady.facts("create-only")
 
-    repos = theatre.steady.house.accounts[CREATE_ONLY].repos
+    repos = theatre.steady.house.accounts["create-only"].repos
     assert _repos(facts) == {repo.id: {repo.name} for repo in repos}
     known = {name for name, _ in _values(facts) if not name.startswith("borgbase_repo_")}
     assert known == {
@@ -164,28 +145,28 @@ def test_a_create_only_token_still_gives_the_repos(theatre: Theatre) -> None:
     }
     assert _successes(facts) == {"repos": 1, "ssh_keys": 1, "account": 0, "tokens": 0}
     assert _failures(facts) == {("account", "auth"), ("tokens", "auth")}
-    assert facts[series("borgbase_up", account=CREATE_ONLY)] == 1
+    assert facts[series("borgbase_up", account="create-only")] == 1
 
 
 def test_an_unknown_token_gives_no_values_but_failures(theatre: Theatre) -> None:
-    facts = theatre.steady.facts(IMPOSTOR)
+    facts = theatre.steady.facts("impostor")
 
     assert _values(facts) == {}
     assert _failures(facts) == {(collector, "auth") for collector in COLLECTORS}
-    assert facts[series("borgbase_up", account=IMPOSTOR)] == 0
+    assert facts[series("borgbase_up", account="impostor")] == 0
 
 
 def test_a_field_that_the_api_drops_costs_only_itself(theatre: Theatre) -> None:
     stage = theatre.drifting
-    known = stage.facts(DRIFTING)
+    known = stage.facts("drifting")
 
     stage.house.api.drop_field("RepoType.quota")
-    stage.wait(DRIFTING)
+    stage.wait("drifting")
 
     rest = {key: v for key, v in known.items() if key[0] != "borgbase_repo_quota_bytes"}
     assert rest != known
-    gap = series(GAP, account=DRIFTING, field="RepoType.quota")
-    assert stage.facts(DRIFTING) == rest | {gap: 1}
+    gap = series(GAP, account="drifting", field="RepoType.quota")
+    assert stage.facts("drifting") == rest | {gap: 1}
 
 
 def _of(account: str, facts: Facts) -> Facts:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from borgbase_exporter.commands.main import main
-from tests.end_to_end.facts import new_account, series
-from tests.end_to_end.processes import ANYWHERE, EXPORTER, Series, environment, started
+from tests.end_to_end.facts import new_account, parsed, series
+from tests.end_to_end.processes import ANYWHERE, EXPORTER, environment, started
 from tests.end_to_end.stage import put_token
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require
@@ -76,16 +75,6 @@ def house(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[House]:
         put_token(tokens, name, account.token)
     with GraphQLApi(list(accounts.values())) as api:
         yield House(api, accounts, tokens, folder / "borgbase.prom", capfd)
-
-
-def parsed(page: str) -> dict[Series, float]:
-    """Return the exporter's metrics in a page."""
-    return {
-        series(sample.name, **sample.labels): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name.startswith("borgbase_")
-    }
 
 
 def test_node_exporter_shows_it_all_beside_its_own_metrics(house: House, tmp_path: Path) -> None:
