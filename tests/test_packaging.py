@@ -5,7 +5,6 @@ All places name the same version; a release is complete.
 
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from email.message import Message
@@ -17,10 +16,9 @@ from packaging.version import Version
 
 from borgbase_exporter import __version__
 from tests import release
-from tests.end_to_end.processes import environment
+from tests.end_to_end.processes import ROOT, accepted
 from tests.smoke import smoke
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "exporter" / "borgbase_exporter"
 pytestmark = pytest.mark.slow
 
@@ -34,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    _run(*pip, "install", "--no-deps", "--no-index", "--target", str(folder), str(wheel))
+    accepted(*pip, "install", "--no-deps", "--no-index", "--target", folder, wheel)
     return folder
 
 
@@ -53,7 +51,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_the_sdist_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     sdist = _built("sdist", ROOT, tmp_path / "sdist")
-    _run("tar", "--extract", "--file", str(sdist), "--directory", str(tmp_path))
+    accepted("tar", "--extract", "--file", sdist, "--directory", tmp_path)
     unpacked = tmp_path / f"borgbase_exporter-{__version__}"
 
     assert _contents(_built("wheel", unpacked, tmp_path / "wheel")) == _contents(wheel)
@@ -145,7 +143,8 @@ def test_a_release_has_rules_dashboards_and_units() -> None:
 
 
 def _built(target: str, source: Path, folder: Path) -> Path:
-    _run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder), cwd=source)
+    build = (sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder)
+    accepted(*build, folder=source)
     (built,) = folder.iterdir()
     return built
 
@@ -157,11 +156,3 @@ def _metadata(wheel: Path) -> Message:
 def _contents(wheel: Path) -> dict[str, str]:
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
-
-
-def _run(*command: str, cwd: Path = ROOT, **variables: str) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

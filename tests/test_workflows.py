@@ -4,7 +4,6 @@ zizmor checks permissions, credentials and injections: .github/workflows/audit.y
 """
 
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
@@ -14,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.end_to_end.processes import ROOT, accepted
 from tests.gotools import require_tool
 
-ROOT = Path(__file__).resolve().parent.parent
 GITHUB = ROOT / ".github"
 WORKFLOWS = {path.stem: path for path in (GITHUB / "workflows").iterdir()}
 PARSED: dict[str, Any] = {name: yaml.safe_load(p.read_text()) for name, p in WORKFLOWS.items()}
@@ -39,7 +38,7 @@ PAGES = [
 def test_actionlint_accepts_the_workflows() -> None:
     # Without shellcheck and pyflakes, which it would use where they happen to be installed.
     options = ("-no-color", "-oneline", "-shellcheck=", "-pyflakes=")
-    assert _run(str(require_tool("actionlint")), *options, *map(str, WORKFLOWS.values())) == ""
+    assert accepted(require_tool("actionlint"), *options, *WORKFLOWS.values()) == ""
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_actionlint_accepts_the_workflows() -> None:
 )
 def test_each_file_has_its_readers_schema(schema: str, paths: Iterable[Path]) -> None:
     options = ("--builtin-schema", f"vendor.{schema}", *map(str, paths))
-    assert _run(sys.executable, "-m", "check_jsonschema", *options) == "ok -- validation done\n"
+    assert accepted(sys.executable, "-m", "check_jsonschema", *options) == "ok -- validation done\n"
 
 
 def test_actions_are_pinned_to_commits_and_say_which_version_that_is() -> None:
@@ -102,8 +101,3 @@ def test_workflows_and_pages_name_what_exists() -> None:
     assert {"lint", "test", "test-go", "chart"} <= made <= targets
     assert paths >= {"requirements.txt", "deploy/helm/borgbase-exporter"}
     assert [path for path in paths if not (ROOT / path).exists()] == []
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr

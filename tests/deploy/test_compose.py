@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from borgbase_exporter import settings
-from tests.end_to_end.processes import ROOT, environment
+from tests.end_to_end.processes import ROOT, accepted
 from tests.gotools import require_tool
 
 FOLDER = ROOT / "deploy" / "compose"
@@ -36,12 +36,9 @@ def rendered(folder: Path, **variables: str) -> dict[str, Service]:
         ["/bin/sh", "-c", script], env=variables, text=True, capture_output=True, check=True
     )
     (folder / "compose.json").write_text(filled.stdout)
-    command = (str(require_tool("compose-go")), "--format=json", str(folder / "compose.json"))
-    done = subprocess.run(
-        command, cwd=FOLDER, env=environment(), text=True, capture_output=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return dict(json.loads(done.stdout)["services"])
+    program = require_tool("compose-go")
+    printed = accepted(program, "--format=json", folder / "compose.json", folder=FOLDER)
+    return dict(json.loads(printed)["services"])
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +47,9 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Service]:
 
 
 def test_the_file_meets_composes_schema() -> None:
-    options = ("--builtin-schema", "vendor.compose-spec", str(FILE))
-    command = [sys.executable, "-m", "check_jsonschema", *options]
-    done = subprocess.run(command, text=True, capture_output=True, check=False)
-    assert done.stdout + done.stderr == "ok -- validation done\n"
+    options = ("--builtin-schema", "vendor.compose-spec", FILE)
+    printed = accepted(sys.executable, "-m", "check_jsonschema", *options)
+    assert printed == "ok -- validation done\n"
 
 
 def test_every_service_has_only_the_rights_that_it_needs(services: dict[str, Service]) -> None:

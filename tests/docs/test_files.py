@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,12 @@ import yaml
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
 from borgbase_exporter.settings import webfile
 from tests.docs.pages import BLOCKS, ROOT, Block
+from tests.end_to_end.processes import accepted
 from tests.programs import require
 
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 METRICS = {BUILD.name, *(metric.name for scope in SCOPES for metric in scope.metrics)}
 HASH = "$2b$04$qG8AR.n2uqpjL5KRRQu5VejW9.Ss3P6C19vgJ4QKpnrzZByImVuhq"
-
-
-def accepted(*command: str | Path) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
 
 
 def test_queries_are_valid_and_name_what_exists(tmp_path: Path) -> None:
