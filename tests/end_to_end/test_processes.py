@@ -8,15 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import (
-    ANYWHERE,
-    EXPORTER,
-    PATIENCE,
-    environment,
-    exporter,
-    run,
-    until,
-)
+from tests.end_to_end.processes import EXPORTER, PATIENCE, environment, exporter, run, until
 
 SOME_TOKEN = "opens-nothing"
 
@@ -95,7 +87,7 @@ def test_without_the_status_page_no_repo_is_named(tmp_path: Path) -> None:
 )
 def test_signals_during_imports(signals: tuple[signal.Signals, ...], status: int) -> None:
     with subprocess.Popen(
-        [*EXPORTER, "--demo", "--web.listen-address", ANYWHERE],
+        [*EXPORTER, "--demo", "--web.listen-address=127.0.0.1:0"],
         env=environment(PYTHONPROFILEIMPORTTIME="1"),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -22,18 +22,7 @@ from borgbase_exporter.web import page as under_test
 from borgbase_exporter.web.kept import FRESH
 from borgbase_exporter.web.page import Rendered, StatusPage, Usage
 from tests.facts import NOW, collector
-from tests.web.casts import (
-    HOSTILE,
-    STATES,
-    Accounts,
-    Stage,
-    ailing,
-    cast,
-    many,
-    repo,
-    well,
-    with_repos,
-)
+from tests.web.casts import HOSTILE, STATES, Accounts, Stage, cast, many, repo, well, with_repos
 
 
 class Rig(Stage):
@@ -140,7 +129,7 @@ def test_repos_lead_to_grafana_where_its_address_is_known() -> None:
 
 
 def test_simulated_data_has_a_banner() -> None:
-    demo = cast(replace(ailing("demo"), simulated=True))
+    demo = cast(replace(STATES["ailing"]["default"], simulated=True))
     outline = Outline(Rig(demo).text)
     assert "Simulated data. These accounts and repos are invented" in outline.words
     assert "Simulated: 2 critical problems and 2 warnings – borgbase-exporter" in outline.words
