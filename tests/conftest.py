@@ -44,13 +44,14 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test whose module, or a fixture's module, uses external programs; begin with those.
 
-    They take longest: at the end, one would keep a single core busy.
+    They take longest, those of the rules above all, which are not in folders: at the end, one would
+    keep a single core busy.
     """
     for item in items:
         for name in {name for module in _modules(item) for name in _used(module)}:
             if name in MARKERS:
                 item.add_marker(MARKERS[name])
-    items.sort(key=lambda item: not item.get_closest_marker("programs"))
+    items.sort(key=lambda item: (not item.get_closest_marker("programs"), len(item.path.parts)))
 
 
 def _modules(item: pytest.Item) -> Iterator[str]:

@@ -19,7 +19,7 @@ from tests.rules import levels, rules
 from tests.tsdb import serve
 
 END = 1_750_000_000.0 // DAY * DAY + 9 * HOUR  # a Monday morning, UTC
-START = END - 60 * DAY - 300  # so that the newest poll is five minutes old at the end
+START = END - 60 * DAY - 300
 RENAMED = "k8s-etcd", "etcd (prod)"  # a repo's name until ten days before the end, and since
 OUTAGE = END - 5 * DAY, END - 5 * DAY + 8 * HOUR  # the API fails
 DOWN = END - 9 * DAY, END - 9 * DAY + 2 * HOUR  # the exporter does not run
@@ -70,10 +70,10 @@ def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
         events={END - 3 * DAY: lambda: _drift(history)},
     )
     # Dashboards show 30 days, and polls take most of the time here.
-    month, week = END - 31 * DAY - 300, END - 8 * DAY - 300
+    month, week = END - 31 * DAY - 300, END - 8 * DAY - HOUR / 2
     renaming = {END - 10 * DAY: lambda: home.rename(home.id_of(before), after)}
     replace(history, interval=6 * HOUR, step=HOUR, events={}).write(data, START, month - 300)
-    replace(history, interval=2 * HOUR, events=renaming).write(data, month, week - 300)
+    replace(history, interval=2 * HOUR, events=renaming).write(data, month, week - SCRAPE)
     history.write(data, week, END)
     # A second replica and a second job, which must not change any panel.
     today = clock.now = END - DAY - 300
