@@ -28,7 +28,7 @@ def test_sixty_healthy_days_raise_no_alert(tmp_path_factory: pytest.TempPathFact
         failing=maintenance,
         # Each hides a scrape.
         down=[
-            (BEGIN + day * DAY - MINUTE, BEGIN + day * DAY + 5 * MINUTE) for day in (11, 30.3, 47.5)
+            (BEGIN + day * DAY - MINUTE, BEGIN + day * DAY + 5 * MINUTE) for day in (11, 30.5, 47.5)
         ],
         events={
             BEGIN + 40 * DAY: lambda: account.rename(account.id_of("gitea"), "forgejo"),
