@@ -129,7 +129,7 @@ def test_a_failing_api_is_not_taken_for_health(visit: Visit) -> None:
     with visit(OVERVIEW, end=end, job=MAIN) as page:
         shown = tiles(page)
         assert shown["Accounts down"] == ("2", RED)
-        assert shown["Data age"] == ("8.5 hours", RED)
+        assert shown["Data age"] == ("9.0 hours", RED)
         assert {shown[title] for title in COUNTS} == {("unknown", GREY)}
         assert shown["Firing alerts"] == ("no rules seen", GREY)
         states = {row["State"] for row in texts(page, "Accounts")}

@@ -67,14 +67,15 @@ def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
         accounts={"home": home, "work": work},
         failing=[(END - 16 * DAY, END - 16 * DAY + 3 * HOUR), OUTAGE],
         down=[DOWN],
-        events={END - 3 * DAY: lambda: _drift(history)},
+        events={
+            END - 10 * DAY: lambda: home.rename(home.id_of(before), after),
+            END - 3 * DAY: lambda: _drift(history),
+        },
     )
     # Dashboards show 30 days, and polls take most of the time here.
-    month, week = END - 31 * DAY - 300, END - 8 * DAY - HOUR / 2
-    renaming = {END - 10 * DAY: lambda: home.rename(home.id_of(before), after)}
-    replace(history, interval=6 * HOUR, step=HOUR, events={}).write(data, START, month - 300)
-    replace(history, interval=2 * HOUR, events=renaming).write(data, month, week - SCRAPE)
-    history.write(data, week, END)
+    month = END - 31 * DAY - HOUR / 2
+    replace(history, interval=6 * HOUR, step=HOUR, events={}).write(data, START, month - SCRAPE)
+    history.write(data, month, END)
     # A second replica and a second job, which must not change any panel.
     today = clock.now = END - DAY - 300
     others = [Target(instance="replica:10133"), Target(SECOND, "second:10133")]
