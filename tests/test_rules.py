@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +13,20 @@ import pytest
 import yaml
 
 from borgbase_exporter.metrics.catalogue import BUILD, SCOPES
+from tests.end_to_end.processes import accepted
 from tests.programs import require
-from tests.rules import PROMETHEUS, ROOT, RULES, RUNBOOKS, account, exporter, promtool, repo, rules
+from tests.rules import (
+    PROMETHEUS,
+    ROOT,
+    RULES,
+    RUNBOOKS,
+    account,
+    exporter,
+    groups,
+    promtool,
+    repo,
+    rules,
+)
 
 CASES = {alert.name: alert for alert in (*exporter.ALERTS, *account.ALERTS, *repo.ALERTS)}
 ALERTS = [rule for rule in rules() if "alert" in rule]
@@ -28,18 +39,7 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "False positives", "
 
 def run(*command: str | Path) -> str:
     # One thread each, as several run at once; and memory may be taken rather than time.
-    environment = os.environ | {"GOMAXPROCS": "1", "GOGC": "1600"}
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=300, env=environment
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
-    return output
-
-
-def groups() -> Iterator[dict[str, Any]]:
-    for path in RULES:
-        yield from yaml.safe_load(path.read_text())["groups"]
+    return accepted(*command, GOMAXPROCS="1", GOGC="1600")
 
 
 def metrics(text: str) -> set[str]:

@@ -1,20 +1,16 @@
 """The thresholds in the code, the alert rules and the dashboards are the same."""
 
 import re
-from pathlib import Path
 
 import pytest
-import yaml
 
 from borgbase_exporter.findings import problems
 from borgbase_exporter.settings import Serve, load
 from dashboards import queries
+from tests.rules import rules
 
-RULES = Path(__file__).resolve().parent.parent / "deploy/prometheus/rules/borgbase-alerts.yml"
 ALERTS = {
-    (rule["alert"], rule["labels"]["severity"]): rule["expr"]
-    for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"]
-    for rule in group["rules"]
+    (rule["alert"], rule["labels"]["severity"]): rule["expr"] for rule in rules() if "alert" in rule
 }
 SEVERITIES = "warning", "critical"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import yaml
 
 from borgbase_exporter.text import DAY
-from tests.end_to_end.processes import ROOT, Prometheus, exporter, run, until
+from tests.end_to_end.processes import Prometheus, accepted, exporter, run, until
 from tests.end_to_end.stage import put_token
 from tests.graphql import GraphQLApi, SimulatedAccount
 from tests.programs import require
+from tests.rules import rules
 from tests.servers import prometheus
 
 JOB = "borgbase"
@@ -28,13 +27,7 @@ METRICS = (
     "borgbase_account_usage_bytes",
     "borgbase_account_billed_usage_bytes",
 )
-RULES = {
-    rule["record"]: rule["expr"].strip()
-    for group in yaml.safe_load(
-        (ROOT / "deploy" / "prometheus" / "rules" / "borgbase-recording.yml").read_text()
-    )["groups"]
-    for rule in group["rules"]
-}
+RULES = {rule["record"]: rule["expr"].strip() for rule in rules() if "record" in rule}
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
             done = run("backfill", *flags, "--output", str(history))
             assert (done.returncode, done.stderr) == (0, "")
             command = (promtool, "tsdb", "create-blocks-from", "--max-block-duration=744h")
-            subprocess.run([*command, "openmetrics", history, folder / "data"], check=True)
+            accepted(*command, "openmetrics", history, folder / "data")
             restarted = time.time()
             with prometheus(folder, target) as second:
                 fresh = f"{METRICS[0]} and timestamp({METRICS[0]}) > {restarted}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clock import Clock
-from tests.end_to_end.processes import Prometheus
+from tests.end_to_end.processes import Prometheus, accepted
 from tests.graphql import Drift, Edition, SimulatedAccount
 from tests.history import DAY, HOUR, History, Target
 from tests.programs import require
@@ -163,4 +162,4 @@ def _evaluate(batch: list[dict[str, Any]], prometheus: Prometheus, data: Path) -
         *(f"--url=http://{prometheus.address}", f"--output-dir={data}", "--eval-interval=5m"),
         *(f"--start={RULES_SINCE:.0f}", f"--end={END:.0f}", file),
     )
-    subprocess.run(command, check=True, capture_output=True)
+    accepted(*command)

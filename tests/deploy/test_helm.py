@@ -25,6 +25,7 @@ from borgbase_exporter.model import COLLECTORS
 from borgbase_exporter.settings import Serve
 from tests.docs.pages import BLOCKS, Block
 from tests.gotools import require_module, require_tool
+from tests.rules import RULES, groups
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "deploy" / "helm" / "borgbase-exporter"
@@ -32,7 +33,6 @@ FOLDER = Path(__file__).parent / "helm"
 PAGE = ROOT / "docs" / "kubernetes.md"
 RENEW = "RENEW_GOLDEN"
 """The variable that makes the tests write the golden file and the table of values."""
-RULES = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
 DASHBOARDS = sorted((ROOT / "dashboards").glob("*.json"))
 OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 KUBERNETES = ("1.25", "1.28", "1.30")
@@ -375,10 +375,6 @@ def test_no_label_of_a_metric_collides_with_the_operators() -> None:
 
 
 # Rules and dashboards.
-
-
-def groups() -> list[Manifest]:
-    return [g for path in RULES for g in yaml.safe_load(path.read_text("utf-8"))["groups"]]
 
 
 def test_the_rules_are_the_files(cases: Cases) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from tests.end_to_end.processes import ROOT, ask, environment, until
 from tests.programs import require
+from tests.rules import groups
 
 NAMES = ("exporter", "prometheus", "alertmanager", "grafana")
 
@@ -73,12 +74,8 @@ def test_all_of_it_works_together(tmp_path: Path, ports: dict[str, int]) -> None
         assert re.search(rf"\d\d:\d\d:\d\d fires critical {alert} demo postgres-prod: ", fired)
 
         prometheus = f"127.0.0.1:{ports['prometheus']}"
-        groups = json.loads(ask(prometheus, "/api/v1/rules").body)["data"]["groups"]
-        assert {group["name"] for group in groups} == {
-            group["name"]
-            for file in (ROOT / "deploy" / "prometheus" / "rules").iterdir()
-            for group in yaml.safe_load(file.read_text())["groups"]
-        }
+        loaded = json.loads(ask(prometheus, "/api/v1/rules").body)["data"]["groups"]
+        assert {group["name"] for group in loaded} == {group["name"] for group in groups()}
         assert_links_work(summary, prometheus)
         status = ask(f"127.0.0.1:{ports['alertmanager']}", "/api/v2/status")
         receivers = yaml.safe_load(json.loads(status.body)["config"]["original"])["receivers"]

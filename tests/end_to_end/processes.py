@@ -82,10 +82,16 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def accepted(*command: str | Path, folder: Path = ROOT) -> str:
-    """Run a program that must succeed; return its output and errors."""
+def accepted(*command: str | Path, folder: Path = ROOT, **variables: str) -> str:
+    """Run a program that must succeed, within five minutes; return its output and errors."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(), text=True, capture_output=True, check=False
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

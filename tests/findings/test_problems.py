@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from borgbase_exporter.errors import REASONS
 from borgbase_exporter.findings import problems as under_test
@@ -24,8 +23,8 @@ from borgbase_exporter.model import (
 from borgbase_exporter.text import DAY
 from tests.facts import FINE_ACCOUNT, FINE_REPO, NO_TOKENS, NOW, collector
 from tests.findings.cases import ALL, failing, found, polled
+from tests.rules import rules
 
-ROOT = Path(__file__).resolve().parents[2]
 QUOTA, OVERDUE = "BorgBaseRepoQuotaAlmostFull", "BorgBaseRepoBackupOverdue"
 UNUSED, TOKEN = "BorgBaseRepoNeverBackedUp", "BorgBaseTokenExpiring"
 FULL, OVERAGE = "BorgBasePlanAlmostFull", "BorgBasePlanOverage"
@@ -244,8 +243,7 @@ def test_the_late_come_before_the_full_and_those_before_the_fine() -> None:
 
 
 def test_every_alert_that_is_named_exists() -> None:
-    text = (ROOT / "deploy/prometheus/rules/borgbase-alerts.yml").read_text()
-    rules = {rule["alert"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]}
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
     named = set(re.findall(r"BorgBase\w+", Path(under_test.__file__).read_text())) - {"BorgBase"}
-    assert named - rules == set()
+    assert named - alerts == set()
     assert named

@@ -219,10 +219,14 @@ class Alert:
 
 
 @cache
-def rules() -> tuple[dict[str, Any], ...]:
+def groups() -> list[dict[str, Any]]:
+    """Return every group of rules that ships."""
+    return [g for path in RULES for g in yaml.safe_load(path.read_text("utf-8"))["groups"]]
+
+
+def rules() -> list[dict[str, Any]]:
     """Return every rule that ships."""
-    files = [yaml.safe_load(path.read_text()) for path in RULES]
-    return tuple(rule for file in files for group in file["groups"] for rule in group["rules"])
+    return [rule for group in groups() for rule in group["rules"]]
 
 
 def levels() -> Iterator[list[dict[str, Any]]]:

@@ -106,7 +106,9 @@ def group(batch: list[Case]) -> Group:
     return {
         "interval": f"{step}s",
         "input_series": [series for case in batch for series in _inputs(case)],
-        "alert_rule_test": [_alert_test(case) for case in batch if isinstance(case.story, Firing)],
+        "alert_rule_test": [
+            _alert_test(case, case.story) for case in batch if isinstance(case.story, Firing)
+        ],
         "promql_expr_test": [test for case in batch for test in _tests(case)],
     }
 
@@ -134,12 +136,11 @@ def _sick(case: Case, firing: Firing) -> World:
     return healed(sick, changed(world("ab"), firing.cure), case.heals)
 
 
-def _alert_test(case: Case) -> dict[str, Any]:
-    assert isinstance(case.story, Firing)
+def _alert_test(case: Case, firing: Firing) -> dict[str, Any]:
     return {
         "eval_time": f"{case.fires}s",
         "alertname": case.alert.name,
-        "exp_alerts": [_expected(case, case.story, s) for s in case.story.severities],
+        "exp_alerts": [_expected(case, firing, severity) for severity in firing.severities],
     }
 
 
