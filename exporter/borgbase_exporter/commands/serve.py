@@ -126,8 +126,9 @@ def _settle(accounts: int) -> None:
     # After a large block is freed, glibc allocates blocks of its size on the heap, where they leave
     # gaps: 20 MB with 10,000 repos. glibc does not raise a threshold that was set.
     with contextlib.suppress(AttributeError):  # musl has none
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)  # else each thread's first blocks cost memory
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        mallopt(M_ARENA_MAX, 1)  # else each thread's first blocks cost memory
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
