@@ -11,7 +11,7 @@ import pytest
 from borgbase_exporter.demo.curves import DAY
 from tests.end_to_end.conftest import Theatre
 from tests.end_to_end.facts import COLLECTORS, GOLDEN, MOVING, NOW, parsed, series
-from tests.end_to_end.processes import Series, ask
+from tests.end_to_end.processes import Series, ask, until
 from tests.end_to_end.stage import HOME, WORK, put_token
 
 GAP = "borgbase_schema_field_missing"
@@ -122,7 +122,8 @@ def test_accounts_come_and_go_with_their_token_files(theatre: Theatre) -> None:
 
     put_token(stage.house.tokens, "arriving", stage.house.accounts["arriving"].token)
     (stage.house.tokens / "leaving").unlink()
-    stage.wait(HOME, polls=3)  # the folder is read at the polls' interval, but not with them
+    until(lambda: "leaving" not in stage.polled, "the account without a token file is gone")
+    until(lambda: "arriving" in stage.polled, "the account with a new one has been polled")
 
     assert stage.read("leaving") == {}
     arrived = stage.facts("arriving")
