@@ -298,15 +298,28 @@ def test_odd_but_whole_answers_count(reply: Reply, client: Client, lab: Lab) -> 
     assert usage(outcomes) == 8 * MEGABYTE
 
 
-def test_each_query_has_its_own_connection_and_no_cookies(client: Client, lab: Lab) -> None:
-    """A query then cannot get the answer of another one, even if a proxy mixes them up."""
+def test_the_queries_of_a_poll_share_a_connection_but_no_cookies(client: Client, lab: Lab) -> None:
     lab.script = api(GOOD, headed("200 OK", "Set-Cookie: a=b; Path=/"))
 
     poll(client)
 
     assert [request.name for request in lab.requests] == list(GOOD)
-    assert lab.connections == len(NAMES)
+    assert lab.connections == 1
     assert not any("cookie" in request.headers for request in lab.requests)
+
+
+def test_a_connection_that_the_server_closes_meanwhile_is_replaced(
+    client: Client, lab: Lab
+) -> None:
+    def reply(wire: Wire, body: bytes) -> None:
+        wire.send(http(body))
+        wire.request()
+        wire.reset()
+
+    lab.script = api(bodies(usage=8.0), reply)
+
+    assert usage(poll(client)) == 8 * MEGABYTE
+    assert lab.connections == len(NAMES)
 
 
 def test_a_failure_has_the_time_to_retry(client: Client, lab: Lab) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +49,8 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 
 def poll(client: Client, seconds: float = PLENTY, areas: Iterable[Area] = AREAS) -> Outcomes:
     """Query all areas; return the outcome of each by its name."""
-    return {area.name: within(HARD, lambda a=area: _collect(a, client, seconds)) for area in areas}  # type: ignore[misc]  # mypy does not type the default
+    with contextlib.closing(client):
+        return {a.name: within(HARD, partial(_collect, a, client, seconds)) for a in areas}
 
 
 def _collect(area: Area, client: Client, seconds: float) -> CollectorStatus | PollError:

@@ -69,15 +69,18 @@ class Rig:
     daily: bool = False
     asked: list[tuple[str, frozenset[str], float]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.answers: dict[str, Any] = {"repos": good(REPO_LIST), "ssh_keys": good(KEY_LIST)}
         areas: Any = [SimpleNamespace(name=n, collect=partial(self.collect, n)) for n in self.names]
-        daily: Any = SimpleNamespace(run=partial(self.collect, "Usage", missing=frozenset()))
+        run = partial(self.collect, "Usage", missing=frozenset())
+        client: Any = SimpleNamespace(close=partial(self.closed.append, "client"))
+        daily: Any = SimpleNamespace(run=run, close=partial(self.closed.append, "daily"))
         self.poller = Poller(
             AccountStatus("default", {}, interval=INTERVAL),
             self.source,
-            None,  # type: ignore[arg-type]  # the scripted areas do not look at the client
+            client,
             areas,
             Poll(interval=INTERVAL, timeout=30.0, max_age=MAX_AGE),
             daily if self.daily else None,
@@ -87,7 +90,7 @@ class Rig:
         )
 
     def collect(
-        self, area: str, _client: None, token: str, missing: frozenset[str], *, seconds: float
+        self, area: str, _client: object, token: str, missing: frozenset[str], *, seconds: float
     ) -> Any:
         self.asked.append((area, missing, seconds))
         self.tokens.append(token)
@@ -138,6 +141,7 @@ def test_a_good_poll_reads_everything(rig: Rig) -> None:
     assert delay == INTERVAL - 2.0
     assert status.next_poll == NOW + INTERVAL
     assert rig.tokens == [CANARY, CANARY]
+    assert rig.closed == ["client"]
     # Time is reserved for the collectors still to come.
     assert [(n, seconds) for n, _, seconds in rig.asked] == [("repos", 28.5), ("ssh_keys", 28.0)]
     rig.poll_takes = INTERVAL + 1
@@ -358,6 +362,7 @@ def test_daily_usage_is_asked_for_once_a_day_in_the_time_that_a_poll_leaves() ->
     rig.ticks += DRIFT_MEMORY
     assert [rig.poll(repos=DOWN), rig.poll(repos=good(REPO_LIST))] == [30.0, INTERVAL - 4]
     assert [seconds for name, _, seconds in rig.asked if name == "Usage"] == [28.0, 28.0]
+    assert rig.closed.count("daily") == 2
 
 
 @pytest.mark.parametrize("repos", [REPO_LIST, SOME_REPOS, MANY_REPOS, NO_REPOS])

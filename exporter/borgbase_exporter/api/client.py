@@ -129,6 +129,10 @@ class Client:
                 return replace(answer, missing=missing, guessed=guessed)
         raise PollError(Reason.SCHEMA, f"the API refuses every form of the query {query.name}")
 
+    def close(self) -> None:
+        """Close the connection, which otherwise stays open for the next query."""
+        self._transport.close()
+
     def _ask(self, query: Query, token: str, missing: frozenset[str], ends: float) -> Answer:
         begun, size, outcome = time.monotonic(), 0, "ok"
         reply: Reply | None = None

@@ -55,17 +55,30 @@ def secrets(endpoint: API, token: str) -> tuple[str, ...]:
     return (token, password, f"{user}:{password}") if password else (token,)
 
 
-class Transport:
-    """Exchanges with one endpoint, a fresh connection each, one at a time.
+class Transport(HTTPAdapter):
+    """Exchanges with one endpoint, one at a time, over one connection until `close`.
 
     The timeouts of requests do not bound an exchange as a whole: a server may send one byte at a
     time, and name resolution may never return. So each exchange runs in a thread, which is
     abandoned at the deadline and its connection shut down. At most one such thread exists.
+
+    An adapter without a session uses nothing from the environment (no netrc, which would replace
+    the token, no proxy or certificate variables), keeps no cookies and follows no redirects.
     """
 
     def __init__(self, endpoint: API) -> None:
+        super().__init__(pool_maxsize=1, max_retries=0)
         self._endpoint = endpoint
+        self._token = ""
+        self._ends = 0.0  # when the exchange under way has to end; 0 after `close`
         self._leftover: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._pool: Any = None
+        self._where = urlsplit(endpoint.url).hostname or ""
+        if endpoint.proxy:
+            netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
+            self._where += f" through the proxy {netloc}"
 
     def post(self, query: str, token: str, *, seconds: float) -> Reply:
         """Send a query and return the answer, of any status, within `seconds`; raise PollError."""
@@ -76,8 +89,8 @@ class Transport:
             self._leftover.join(min(seconds, CUT_SECONDS))
             if self._leftover.is_alive():
                 raise PollError(Reason.TIMEOUT, "an earlier query to the API has still not ended")
-        exchange, outcome = _Exchange(self._endpoint, token, ends), Future[Reply]()
-        thread = threading.Thread(None, exchange.run, "exchange", (query, outcome), daemon=True)
+        self._token, self._ends, outcome = token, ends, Future[Reply]()
+        thread = threading.Thread(None, self._run, "exchange", (query, outcome), daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -86,39 +99,21 @@ class Transport:
         try:
             return outcome.result(max(0.0, ends - time.monotonic()))
         except TimeoutError:
-            exchange.close()
-            raise exchange.failure(TimeoutError()) from None
+            self.close()
+            raise self._failure(TimeoutError()) from None
 
-
-class _Exchange(HTTPAdapter):
-    """One request and its answer; another thread can shut its connections down.
-
-    An adapter without a session uses nothing from the environment (no netrc, which would replace
-    the token, no proxy or certificate variables), keeps no cookies and follows no redirects.
-    """
-
-    def __init__(self, endpoint: API, token: str, ends: float) -> None:
-        super().__init__(pool_maxsize=1, max_retries=0)
-        self._endpoint = endpoint
-        self._token = token
-        self._ends = ends
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self._where = urlsplit(endpoint.url).hostname or ""
-        if endpoint.proxy:
-            netloc = urlsplit(endpoint.proxy).netloc.rpartition("@")[2]  # without its password
-            self._where += f" through the proxy {netloc}"
-
-    def run(self, query: str, outcome: Future[Reply]) -> None:
-        """Run the exchange and set the outcome; keep no frame, which may hold a huge answer."""
+    def _run(self, query: str, outcome: Future[Reply]) -> None:
+        """Run an exchange and set the outcome; keep no frame, which may hold a huge answer."""
         try:
-            with contextlib.closing(self):
+            with contextlib.ExitStack() as failing:
+                failing.callback(self.close)
                 reply = self._exchange(query)
+                failing.pop_all()
             outcome.set_result(reply)
         except PollError as error:
             outcome.set_exception(error.without_frames())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            outcome.set_exception(self.failure(error))
+            outcome.set_exception(self._failure(error))
         except Exception:
             log.exception("a defect, please report it")
             outcome.set_exception(PollError(Reason.INTERNAL, DEFECT))
@@ -134,7 +129,15 @@ class _Exchange(HTTPAdapter):
         request.prepare("POST", self._endpoint.url, headers, json={"query": query})
         proxies = {"all": self._endpoint.proxy} if self._endpoint.proxy else {}
         timeout = (self._left() / ADDRESSES, self._left())
-        with self.send(request, stream=True, timeout=timeout, proxies=proxies) as response:
+        send = functools.partial(self.send, request, stream=True, timeout=timeout, proxies=proxies)
+        reused = bool(self._sockets)
+        try:
+            response = send()
+        except requests.ConnectionError:
+            if not (reused and self._ends):
+                raise
+            response = send()  # the server had closed it meanwhile
+        with response:
             status = response.status_code
             if status // 100 == 3:  # noqa: PLR2004  # the class of redirects
                 what = f"a redirect (HTTP {status}), which is not followed"
@@ -157,7 +160,7 @@ class _Exchange(HTTPAdapter):
                 raise PollError(Reason.TOO_LARGE, f"the answer takes more memory than {most}")
         return body.getvalue()  # its own buffer, not a copy
 
-    def failure(self, error: Exception) -> PollError:
+    def _failure(self, error: Exception) -> PollError:
         """Return the PollError for an exception of the libraries."""
         chain = _causes(error)
         for cause in chain:
@@ -189,6 +192,9 @@ class _Exchange(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Return the pool for a request; `close` can reach the sockets of its connections."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if pool is self._pool:
+            return pool
+        self._pool = pool
         if pool.scheme == "https":
             path = self._endpoint.ca_file or DEFAULT_CA_BUNDLE_PATH
             mtime = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
@@ -222,6 +228,9 @@ class _Exchange(HTTPAdapter):
         super().close()
         with self._lock:
             self._ends = 0.0
+            if self._pool:
+                self._pool.close()
+                self._pool = None
             while self._sockets:
                 with self._sockets.pop() as opened, contextlib.suppress(OSError):
                     opened.shutdown(socket.SHUT_RDWR)

@@ -129,7 +129,11 @@ def _accounts(given: settings.Backfill, wait: Wait, problems: list[str]) -> list
 
 def _account(given: settings.Backfill, name: str, token: str, problems: list[str]) -> Account:
     client, wanted = Client(given.api, name), set(given.repos)
-    ask = functools.partial(client.run, token=token, seconds=given.poll.timeout)
+
+    def ask(query: Query) -> Answer:
+        with contextlib.closing(client):  # between the queries are pauses
+            return client.run(query, token, seconds=given.poll.timeout)
+
     area = next(area for area in AREAS if area.name == "repos")
     listed = area.collect(client, token, seconds=given.poll.timeout).part
     assert isinstance(listed, RepoList)  # noqa: S101  # the area's part

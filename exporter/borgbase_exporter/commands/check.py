@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ import requests
 
 from borgbase_exporter import __version__
 from borgbase_exporter.api.areas import AREAS, Area
-from borgbase_exporter.api.client import Client
 from borgbase_exporter.commands import oneshot
 from borgbase_exporter.commands.main import make_poller
 from borgbase_exporter.commands.oneshot import CommandError
@@ -125,8 +125,9 @@ class Look:
             "fields_unreadable": collector.fields_skipped,
         }
         try:
-            client, token = Client(self._settings.api, self.account), self._source.read()
-            answer = client.run(area.query, token, collector.missing, seconds=seconds)
+            token = self._source.read()
+            with closing(self.poller.client) as client:
+                answer = client.run(area.query, token, collector.missing, seconds=seconds)
             data = {name: msgspec.json.decode(raw) for name, raw in answer.data.items()}
             seen["fields"] = shape.of_answer(data, area.query.text(collector.missing))
             error = answer.error

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -101,9 +102,10 @@ class Poller:
         if self._token is None:
             return dict.fromkeys(known, token_error or TokenError("no token"))
         outcomes: dict[str, Outcome] = {}
-        for to_come, area in zip(reversed(range(len(self.areas))), self.areas, strict=True):
-            seconds = ends - self.monotonic() - RESERVE * self.schedule.timeout * to_come
-            outcomes[area.name] = self._ask(area, self._token, known[area.name], seconds)
+        with closing(self.client):
+            for to_come, area in zip(reversed(range(len(self.areas))), self.areas, strict=True):
+                seconds = ends - self.monotonic() - RESERVE * self.schedule.timeout * to_come
+                outcomes[area.name] = self._ask(area, self._token, known[area.name], seconds)
         return outcomes
 
     def _ask(self, area: Area, token: str, missing: frozenset[str], seconds: float) -> Outcome:
@@ -124,7 +126,8 @@ class Poller:
         self._daily_due = begun + DAY
         seconds = begun + self.schedule.timeout - self.monotonic()
         try:
-            answer = self.daily.run(usage([r.id for r in repos]), self._token, seconds=seconds)
+            with closing(self.daily):
+                answer = self.daily.run(usage([r.id for r in repos]), self._token, seconds=seconds)
             return replace(status, daily=recent(answer, repos, self.clock()))
         except Exception as error:  # noqa: BLE001  # a defect costs no more than a refusal
             log.debug("no daily usage: %s", error, extra=self._extra)
