@@ -84,6 +84,8 @@ class Query:
 
     def gaps(self, missing: Collection[str]) -> frozenset[str]:
         """Return the missing fields that are not available under another name either."""
+        if not missing:
+            return frozenset()
         fields, gaps = list(_fields(self.root)), self.names & frozenset(missing)
         for kind, name in fields:
             if name in kind.newer and f"{kind.graphql}.{name}" not in missing:

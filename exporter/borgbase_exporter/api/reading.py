@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,6 +15,7 @@ from borgbase_exporter.api.query import Node, fields_of, node_of
 UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding raises for JSON that is broken, of another shape, out of range or too deep."""
 
+SHORT = 1 << 16  # bytes that are decoded at once, in which time no other thread runs
 NULL = msgspec.Raw(b"null")
 _ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -39,7 +41,8 @@ def reader(annotation: Any) -> Read:
         decoder = msgspec.json.Decoder(annotation, strict=False)
         return lambda raw, _skipped: decoder.decode(raw)
     if get_origin(annotation) is list:
-        return partial(_read_list, reader(node))
+        whole = msgspec.json.Decoder(list[node], strict=False)  # type: ignore[valid-type]
+        return partial(_read_list, whole, reader(node))
     if annotation is node:
         fields = [(field, reader(field.type)) for field in fields_of(node)]
         return partial(_read_struct, msgspec.json.Decoder(node, strict=False), fields)
@@ -47,7 +50,12 @@ def reader(annotation: Any) -> Read:
     return lambda raw, skipped: None if raw == NULL else inner(raw, skipped)
 
 
-def _read_list(read: Read, raw: msgspec.Raw, skipped: Skipped) -> list[Any]:
+def _read_list(
+    whole: msgspec.json.Decoder[list[Any]], read: Read, raw: msgspec.Raw, skipped: Skipped
+) -> list[Any]:
+    if len(raw) < SHORT:
+        with contextlib.suppress(*UNREADABLE):
+            return whole.decode(raw)
     found = []
     for entry in _ENTRIES.decode(raw):
         try:
