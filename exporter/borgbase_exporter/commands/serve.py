@@ -91,8 +91,9 @@ async def _serve(settings: Serve) -> int:
         why = (error.strerror or str(error)).partition(" (")[0]
         log.error("cannot listen on %s: %s; choose another --web.listen-address", where, why)  # noqa: TRY400  # the traceback says no more
         return 1
-    await exporter.accounts.sync()  # before the first scrape, so that it finds every account
-    await exporter.board.refresh()
+    async with exporter.accounts.starting:  # polls would slow the first rendering down
+        await exporter.accounts.sync()  # before the first scrape, so that it finds every account
+        await exporter.board.refresh()
     _settle(len(exporter.board.latest.accounts))
     serving = asyncio.create_task(server.serve())
     tasks = [

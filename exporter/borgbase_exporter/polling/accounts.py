@@ -47,7 +47,7 @@ class Accounts:
     def __post_init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._start = asyncio.Lock()
+        self.starting = asyncio.Lock()  # held by the poll that starts; whoever holds it delays all
         self._complaint = ""
         self._exposed: set[str] = set()
         self._stuck: set[str] = set()
@@ -92,7 +92,7 @@ class Accounts:
         while True:
             delay = NO_THREAD_PAUSE
             async with self._turns:
-                async with self._start:
+                async with self.starting:
                     await asyncio.sleep(PACE)
                 account.due = self.monotonic() + poller.schedule.timeout + GRACE
                 account.wake.clear()
