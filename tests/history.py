@@ -194,6 +194,9 @@ class _Wire(Transport):
         status = HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST
         return Reply(status, msgspec.json.encode(answer))
 
+    def close(self) -> None:
+        """Do nothing: no connection is open."""
+
 
 def within(moment: float, spans: Collection[Span]) -> bool:
     """Return whether a moment lies in one of the spans."""
