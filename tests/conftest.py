@@ -37,8 +37,8 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one more than there are cores, as tests wait for programs a fifth of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Run two more than there are cores, as tests wait for programs a fifth of their time."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -104,7 +104,7 @@ class History:
     def _live_until(self, moment: float, exporter: _Exporter | None) -> None:
         if exporter:
             exporter.poll_until(moment)
-        self.clock.now = moment
+        self.clock.now = max(moment, self.clock.now)  # a poll may end after the scrape it began at
 
 
 class _Exporter:
@@ -162,8 +162,9 @@ class _Exporter:
 
 def _labelled(samples: str, labels: str) -> str:
     """Add labels to samples: a metric's name ends at the first brace or space of its line."""
-    some = re.sub(r"^(\w+)\{", rf"\1{{{labels},", samples, flags=re.MULTILINE)
-    return re.sub(r"^(\w+) ", rf"\1{{{labels}}} ", some, flags=re.MULTILINE)
+    parts = (re.split(r"([{ ])", line, maxsplit=1) for line in samples[:-1].split("\n"))
+    ends = {"{": ",", " ": "} "}
+    return "".join(f"{name}{{{labels}{ends[end]}{rest}\n" for name, end, rest in parts)
 
 
 class _Lately(Moment):
@@ -188,7 +189,7 @@ class _Wire(Transport):
         record = self.account.token_for(token)
         moment, permission = _Lately(self.account), record.permission if record else None
         if self.history.schema:
-            answer = self.history.schema.execute(query, root(moment, permission))
+            answer = self.history.schema.execute(query, root(moment, permission, billed=2))
         else:
             answer = moment.answer(query, permission)
         status = HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST

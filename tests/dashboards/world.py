@@ -22,12 +22,12 @@ START = END - 60 * DAY - 300
 RENAMED = "k8s-etcd", "etcd (prod)"  # a repo's name until ten days before the end, and since
 OUTAGE = END - 5 * DAY, END - 5 * DAY + 8 * HOUR  # the API fails
 DOWN = END - 9 * DAY, END - 9 * DAY + 2 * HOUR  # the exporter does not run
-RULES_SINCE = END - 6 * HOUR  # when the alert rules were loaded
+RULES_SINCE = END - 2 * HOUR  # when the alert rules were loaded
 MAIN, SECOND = "borgbase", "borgbase-second"  # two jobs that see the same accounts
 HOSTILE = ("me+backup@example.com", "Acme (prod)", 'say "hi"', r"a|b\c", "it's", "$5 [x]", "a.b*")
 """Names of accounts and repos."""
-SCRAPE = 600.0
-"""Seconds between two scrapes: ten times sparser than usual, as a month of them is written."""
+SCRAPE = 1200.0
+"""Seconds between two scrapes: far sparser than usual, as a month of them is written."""
 LOOKBACK = f"--query.lookback-delta={SCRAPE + 60:.0f}s"
 LARGE = 3000  # repos of the scene `large`
 

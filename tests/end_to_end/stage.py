@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.end_to_end.facts import MOVING, series
+from tests.end_to_end.facts import MOVING
 from tests.end_to_end.processes import Prometheus, Running, Series, until
 from tests.graphql import GraphQLApi, SimulatedAccount
 
@@ -34,10 +34,15 @@ class Stage:
         return self.prometheus.query(f'{{job="{self.job}"}}')
 
     @property
+    def polls(self) -> dict[str, float]:
+        """The number of polls by account, as of the newest scrape."""
+        counts = self.prometheus.query(f'borgbase_polls_total{{job="{self.job}"}}')
+        return {dict(labels)["account"]: n for (_, labels), n in counts.items()}
+
+    @property
     def polled(self) -> set[str]:
         """The accounts that have been polled."""
-        counts = {key: n for key, n in self.all().items() if key[0] == "borgbase_polls_total"}
-        return {dict(labels)["account"] for (_, labels), n in counts.items() if n}
+        return {account for account, n in self.polls.items() if n}
 
     def read(self, account: str) -> dict[Series, float]:
         """Return an account's series."""
@@ -51,16 +56,12 @@ class Stage:
         """Wait for polls to end: one may not be shown yet, one have begun; the third has not."""
         page = self.house.exporter.get("/metrics").text  # Prometheus' value is up to a second old
         so_far = re.findall(r'^borgbase_polls_total\{account="(.+)"\} (\d+)$', page, re.MULTILINE)
-        enough = {
-            series("borgbase_polls_total", account=account): int(count) + polls
-            for account, count in so_far
-            if account in accounts
-        }
+        enough = {name: int(count) + polls for name, count in so_far if name in accounts}
         assert len(enough) == len(accounts)
 
         def polled() -> bool:
-            known = self.all()
-            return all(known.get(key, 0) >= count for key, count in enough.items())
+            known = self.polls
+            return all(known.get(name, 0) >= count for name, count in enough.items())
 
         until(polled, f"{', '.join(accounts)} have been polled {polls} times")
 

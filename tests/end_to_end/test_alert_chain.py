@@ -152,7 +152,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     with ExitStack() as stack:
         enter = stack.enter_context
         ear = enter(listening())
-        api = enter(GraphQLApi(list(accounts.values())))
+        api = enter(GraphQLApi(list(accounts.values()), billed=7))
         flags = ("--api.url", api.url, "--token.dir", tokens, "--poll.interval", "1s")
         exposing = enter(exporter(folder, *flags))
         config = folder / "alertmanager.yml"

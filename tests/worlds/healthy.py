@@ -9,7 +9,7 @@ from tests.worlds import TOKENS, Account, Repo, World, at, during, now_and_then,
 Settings = dict[str, Any]
 POLLED_15M: Settings = {"interval": 15 * MINUTE, "scrape": MINUTE}
 POLLED_30M: Settings = {"interval": 30 * MINUTE, "scrape": 2 * MINUTE}
-POLLED_1H: Settings = {"interval": HOUR, "scrape": 2 * MINUTE}
+POLLED_1H: Settings = {"interval": HOUR}
 
 
 def repo(**facts: Any) -> Account:
