@@ -37,8 +37,8 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run two more than there are cores, as tests wait for programs a fifth of their time."""
-    return (os.cpu_count() or 1) + 2
+    """Run three more than there are cores, as many tests wait for programs."""
+    return (os.cpu_count() or 1) + 3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ MINUTE = 60.0
 def test_sixty_healthy_days_raise_no_alert(tmp_path_factory: pytest.TempPathFactory) -> None:
     end = BEGIN + 60 * DAY
     clock = Clock(BEGIN)
-    account = SimulatedAccount(clock=clock, start=end, repos=4, troubles=())
+    account = SimulatedAccount(clock=clock, start=end, repos=3, troubles=())
     maintenance = [
         (midnight + hours * HOUR, midnight + hours * HOUR + 20 * MINUTE)
         for midnight in (BEGIN + day * DAY for day in range(60))
@@ -31,7 +31,7 @@ def test_sixty_healthy_days_raise_no_alert(tmp_path_factory: pytest.TempPathFact
             (BEGIN + day * DAY - MINUTE, BEGIN + day * DAY + 5 * MINUTE) for day in (11, 30.5, 47.5)
         ],
         events={
-            BEGIN + 40 * DAY: lambda: account.rename(account.id_of("gitea"), "forgejo"),
+            BEGIN + 40 * DAY: lambda: account.rename(account.id_of("mail.example.org"), "mail"),
             BEGIN + 45 * DAY: lambda: account.add_repo("another laptop"),
         },
     )

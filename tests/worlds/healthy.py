@@ -8,7 +8,7 @@ from tests.worlds import TOKENS, Account, Repo, World, at, during, now_and_then,
 
 Settings = dict[str, Any]
 POLLED_15M: Settings = {"interval": 15 * MINUTE, "scrape": MINUTE}
-POLLED_30M: Settings = {"interval": 30 * MINUTE, "scrape": 2 * MINUTE}
+POLLED_30M: Settings = {"interval": 30 * MINUTE}
 POLLED_1H: Settings = {"interval": HOUR}
 
 
@@ -35,7 +35,7 @@ def quiet(*accounts: Account, days: float = 3, **settings: Any) -> World:
 
 HEALTHY: dict[str, World] = {
     "polled every 15m": quiet(Account(), days=2, **POLLED_15M),
-    "polled every 30m": quiet(Account(), days=2, **POLLED_30M),
+    "polled every 30m": quiet(Account(), days=2, scrape=2 * MINUTE, **POLLED_30M),
     "polled every hour": quiet(Account(), days=2, **POLLED_1H),
     "an entry unreadable in every fifth list": quiet(partial(two()), days=4),
     "an entry unreadable in every fifth list, polled every hour": quiet(
