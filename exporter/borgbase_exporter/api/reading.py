@@ -15,7 +15,7 @@ from borgbase_exporter.api.query import Node, fields_of, node_of
 UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding raises for JSON that is broken, of another shape, out of range or too deep."""
 
-SHORT = 1 << 16  # bytes that are decoded at once, in which time no other thread runs
+SHORT = 1 << 16  # bytes; a shorter list is decoded in one call, while no other thread runs
 NULL = msgspec.Raw(b"null")
 _ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -1,4 +1,4 @@
-"""One HTTP exchange with the API, bounded in time and size whatever the network does."""
+"""HTTP exchanges with the API, bounded in time and size whatever the network does."""
 
 from __future__ import annotations
 
@@ -128,15 +128,18 @@ class Transport(HTTPAdapter):
         request = requests.PreparedRequest()
         request.prepare("POST", self._endpoint.url, headers, json={"query": query})
         proxies = {"all": self._endpoint.proxy} if self._endpoint.proxy else {}
-        timeout = (self._left() / ADDRESSES, self._left())
-        send = functools.partial(self.send, request, stream=True, timeout=timeout, proxies=proxies)
-        reused = bool(self._sockets)
+
+        def send() -> requests.Response:
+            timeout = (self._left() / ADDRESSES, self._left())
+            return self.send(request, stream=True, timeout=timeout, proxies=proxies)
+
+        before = self._sockets[:]
         try:
             response = send()
         except requests.ConnectionError:
-            if not (reused and self._ends):
+            if not (self._ends and before and before == self._sockets):
                 raise
-            response = send()  # the server had closed it meanwhile
+            response = send()  # the server had closed the connection of the previous query
         with response:
             status = response.status_code
             if status // 100 == 3:  # noqa: PLR2004  # the class of redirects
@@ -224,9 +227,9 @@ class Transport(HTTPAdapter):
         return opened
 
     def close(self) -> None:
-        """Shut down and close what is open, and what another thread opens from now on."""
-        super().close()
+        """Shut down and close what is open, and what another thread opens until the next `post`."""
         with self._lock:
+            super().close()
             self._ends = 0.0
             if self._pool:
                 self._pool.close()

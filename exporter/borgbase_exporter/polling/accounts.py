@@ -47,7 +47,7 @@ class Accounts:
     def __post_init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self.starting = asyncio.Lock()  # held by the poll that starts; whoever holds it delays all
+        self.starting = asyncio.Lock()  # held while a poll starts; no other starts meanwhile
         self._complaint = ""
         self._exposed: set[str] = set()
         self._stuck: set[str] = set()
