@@ -1,10 +1,10 @@
 """An exporter of several simulated accounts, seen through a real Prometheus."""
 
-import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.end_to_end.facts import MOVING
+from tests.end_to_end.facts import MOVING, series
 from tests.end_to_end.processes import Prometheus, Running, Series, until
 from tests.graphql import GraphQLApi, SimulatedAccount
 
@@ -34,15 +34,10 @@ class Stage:
         return self.prometheus.query(f'{{job="{self.job}"}}')
 
     @property
-    def polls(self) -> dict[str, float]:
-        """The number of polls by account, as of the newest scrape."""
-        counts = self.prometheus.query(f'borgbase_polls_total{{job="{self.job}"}}')
-        return {dict(labels)["account"]: n for (_, labels), n in counts.items()}
-
-    @property
     def polled(self) -> set[str]:
         """The accounts that have been polled."""
-        return {account for account, n in self.polls.items() if n}
+        counts = self.prometheus.query(f'borgbase_polls_total{{job="{self.job}"}}')
+        return {dict(labels)["account"] for (_, labels), n in counts.items() if n}
 
     def read(self, account: str) -> dict[Series, float]:
         """Return an account's series."""
@@ -52,18 +47,19 @@ class Stage:
         """Return the account's series that change only with the account."""
         return {key: value for key, value in self.read(account).items() if key[0] not in MOVING}
 
-    def wait(self, *accounts: str, polls: int = 3) -> None:
-        """Wait for polls to end: one may not be shown yet, one have begun; the third has not."""
-        page = self.house.exporter.get("/metrics").text  # Prometheus' value is up to a second old
-        so_far = re.findall(r'^borgbase_polls_total\{account="(.+)"\} (\d+)$', page, re.MULTILINE)
-        enough = {name: int(count) + polls for name, count in so_far if name in accounts}
-        assert len(enough) == len(accounts)
+    def wait(self, *accounts: str) -> None:
+        """Wait until Prometheus has the end of a poll of each that began later than now."""
+        now = time.time()
+        ended, took = "borgbase_last_poll_timestamp_seconds", "borgbase_last_poll_duration_seconds"
 
         def polled() -> bool:
-            known = self.polls
-            return all(known.get(name, 0) >= count for name, count in enough.items())
+            known = self.prometheus.query(f'{{__name__=~"{ended}|{took}",job="{self.job}"}}')
+            return all(
+                known[series(ended, account=name)] - known[series(took, account=name)] > now
+                for name in accounts
+            )
 
-        until(polled, f"{', '.join(accounts)} have been polled {polls} times")
+        until(polled, f"{', '.join(accounts)} have been polled")
 
 
 def put_token(folder: Path, account: str, token: str) -> None:

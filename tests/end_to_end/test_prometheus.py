@@ -74,7 +74,7 @@ def before(theatre: Theatre) -> Facts:
     known = stage.all()
     rotating = accounts["rotating"]
     put_token(stage.house.tokens, "rotating", rotating.add_token("renewed", "RO", NOW + 30 * DAY))
-    stage.wait("rotating", polls=1)  # no poll that read the old token is under way
+    stage.wait("rotating")  # no poll that read the old token is under way
     rotating.revoke(rotating.token)
     accounts["revoked"].revoke(accounts["revoked"].token)
     accounts["deleting"].delete(accounts["deleting"].repos[0].id)
