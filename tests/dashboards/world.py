@@ -26,8 +26,8 @@ RULES_SINCE = END - 2 * HOUR  # when the alert rules were loaded
 MAIN, SECOND = "borgbase", "borgbase-second"  # two jobs that see the same accounts
 HOSTILE = ("me+backup@example.com", "Acme (prod)", 'say "hi"', r"a|b\c", "it's", "$5 [x]", "a.b*")
 """Names of accounts and repos."""
-SCRAPE = 1200.0
-"""Seconds between two scrapes: far sparser than usual, as a month of them is written."""
+SCRAPE = 600.0
+"""Seconds between two scrapes: ten times sparser than usual, as a month of them is written."""
 LOOKBACK = f"--query.lookback-delta={SCRAPE + 60:.0f}s"
 LARGE = 3000  # repos of the scene `large`
 
