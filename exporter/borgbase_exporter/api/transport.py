@@ -137,7 +137,7 @@ class Transport(HTTPAdapter):
         try:
             response = send()
         except requests.ConnectionError:
-            if not (self._ends and before and before == self._sockets):
+            if not before or before != self._sockets:
                 raise
             response = send()  # the server had closed the connection of the previous query
         with response:
