@@ -21,8 +21,7 @@ def serving(name: str, data: Path, config: Path, *flags: str) -> Iterator[Runnin
         command += [f"--storage.tsdb.path={data}"]
     command.append(f"--config.file={config}")
     log = data.with_name(f"{data.name}.log")
-    env = environment(GOGC="400")  # memory may be taken rather than time
-    with started(command, env, log, 'msg="Listening on"', root(path)) as running:
+    with started(command, environment(), log, 'msg="Listening on"', root(path)) as running:
         until(lambda: running.get("/-/ready").status == HTTPStatus.OK, f"{name} is ready")
         yield running
 

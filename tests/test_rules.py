@@ -38,7 +38,7 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "False positives", "
 
 
 def run(*command: str | Path) -> str:
-    # One thread each, as several run at once; and memory may be taken rather than time.
+    # One thread each, as several run at once; and even more memory rather than time.
     return accepted(*command, GOMAXPROCS="1", GOGC="1600")
 
 

@@ -22,8 +22,7 @@ def lines_to(data: Path) -> Iterator[IO[str]]:
         lines.write("# EOF\n")
     # The file is read once per block: of two hours if this did not say otherwise.
     options = ("--quiet", "--max-block-duration=1458h", "openmetrics")
-    command = (require("promtool"), "tsdb", "create-blocks-from", *options, file, data)
-    accepted(*command, GOGC="400")
+    accepted(require("promtool"), "tsdb", "create-blocks-from", *options, file, data)
     file.unlink()
 
 

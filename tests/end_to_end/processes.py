@@ -63,7 +63,8 @@ def ask(address: str, path: str, headers: Mapping[str, str] | None = None) -> An
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a process under test: of the settings, only these."""
     foreign = {k: v for k, v in os.environ.items() if not k.startswith("BORGBASE_")}
-    return foreign | {"PYTHONPATH": str(ROOT / "exporter")} | variables
+    own = {"PYTHONPATH": str(ROOT / "exporter"), "GOGC": "400"}  # rather memory than time, in Go
+    return foreign | own | variables
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
