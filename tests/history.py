@@ -20,7 +20,6 @@ import msgspec
 from borgbase_exporter.api.areas import AREAS
 from borgbase_exporter.api.client import Client
 from borgbase_exporter.api.transport import Reply, Transport
-from borgbase_exporter.demo.answers import JSON, Moment
 from borgbase_exporter.errors import PollError, Reason
 from borgbase_exporter.metrics.exposition import OPENMETRICS, Renderer
 from borgbase_exporter.model import AccountStatus
@@ -167,13 +166,6 @@ def _labelled(samples: str, labels: str) -> str:
     return "".join(f"{name}{{{labels}{ends[end]}{rest}\n" for name, end, rest in parts)
 
 
-class _Lately(Moment):
-    """What the API answers, but only two billed days: all would take most of the time."""
-
-    def bill(self, days: int | None = 2) -> list[JSON]:
-        return super().bill(days)
-
-
 @dataclass
 class _Wire(Transport):
     """A Transport without a network: it calls the API directly."""
@@ -187,9 +179,9 @@ class _Wire(Transport):
         if within(self.account.now(), self.history.failing):
             raise PollError(Reason.HTTP_STATUS, "answered with HTTP 503")
         record = self.account.token_for(token)
-        moment, permission = _Lately(self.account), record.permission if record else None
+        moment, permission = self.account.moment(), record.permission if record else None
         if self.history.schema:
-            answer = self.history.schema.execute(query, root(moment, permission, billed=2))
+            answer = self.history.schema.execute(query, root(moment, permission))
         else:
             answer = moment.answer(query, permission)
         status = HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST

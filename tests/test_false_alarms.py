@@ -14,7 +14,7 @@ MINUTE = 60.0
 def test_sixty_healthy_days_raise_no_alert(tmp_path_factory: pytest.TempPathFactory) -> None:
     end = BEGIN + 60 * DAY
     clock = Clock(BEGIN)
-    account = SimulatedAccount(clock=clock, start=end, repos=3, troubles=())
+    account = SimulatedAccount(clock=clock, start=end, repos=3, troubles=(), billed=2)
     maintenance = [
         (midnight + hours * HOUR, midnight + hours * HOUR + 20 * MINUTE)
         for midnight in (BEGIN + day * DAY for day in range(60))

@@ -57,8 +57,8 @@ def world(folder: Path) -> Iterator[World]:
 def _main(data: Path) -> tuple[SimulatedAccount, SimulatedAccount]:
     """Write an account with all troubles, and a small one that is well."""
     clock = Clock(START)
-    home = SimulatedAccount(clock=clock, start=END)
-    work = SimulatedAccount(clock=clock, start=END, seed=2, repos=3, troubles=())
+    home = SimulatedAccount(clock=clock, start=END, billed=2)
+    work = SimulatedAccount(clock=clock, start=END, seed=2, repos=3, troubles=(), billed=2)
     before, after = RENAMED
     history = History(
         clock=clock,
@@ -113,7 +113,7 @@ def scenes(data: Path) -> None:
 
 
 def _account(*, repos: int, seed: int = 1) -> SimulatedAccount:
-    return SimulatedAccount(clock=Clock(END), start=END, seed=seed, repos=repos)
+    return SimulatedAccount(clock=Clock(END), start=END, seed=seed, repos=repos, billed=2)
 
 
 def _scene(

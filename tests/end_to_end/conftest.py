@@ -68,7 +68,7 @@ def _house(
     files.mkdir()
     for name, token in tokens.items():
         put_token(files, name, token)
-    with GraphQLApi(list(accounts.values()), billed=7) as api:
+    with GraphQLApi(list(accounts.values())) as api:
         flags = ("--api.url", api.url, "--token.dir", files, "--poll.interval", "1s")
         with exporter(folder, *flags) as running:
             yield House(api, accounts, files, running)

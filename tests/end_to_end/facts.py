@@ -27,7 +27,7 @@ COLLECTORS = ("repos", "account", "ssh_keys", "tokens")
 def new_account(seed: int, repos: int = 3, *, well: bool = True) -> SimulatedAccount:
     """Make an account with a stopped clock."""
     troubles = () if well else tuple(Trouble)
-    return SimulatedAccount(seed=seed, clock=lambda: NOW, repos=repos, troubles=troubles)
+    return SimulatedAccount(seed=seed, clock=lambda: NOW, repos=repos, troubles=troubles, billed=7)
 
 
 def series(name: str, **labels: str) -> Series:

@@ -143,7 +143,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     folder = tmp_path_factory.mktemp("chain")
     names = (QUOTA, REVOKED, VANISHING, STEADY)
     accounts = {
-        name: SimulatedAccount(seed=seed, troubles=()) for seed, name in enumerate(names, 1)
+        name: SimulatedAccount(seed=seed, troubles=(), billed=7)
+        for seed, name in enumerate(names, 1)
     }
     tokens = folder / "tokens"
     tokens.mkdir()
@@ -152,7 +153,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     with ExitStack() as stack:
         enter = stack.enter_context
         ear = enter(listening())
-        api = enter(GraphQLApi(list(accounts.values()), billed=7))
+        api = enter(GraphQLApi(list(accounts.values())))
         flags = ("--api.url", api.url, "--token.dir", tokens, "--poll.interval", "1s")
         exposing = enter(exporter(folder, *flags))
         config = folder / "alertmanager.yml"

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any
 
 from borgbase_exporter import demo
+from borgbase_exporter.demo.answers import JSON, Moment
 from borgbase_exporter.demo.cast import Repo, repo_id
 from borgbase_exporter.demo.curves import DAY, GB, Curve
 
@@ -33,13 +34,26 @@ class ChangedRepo(Repo):
         return max((time for time in times if time is not None), default=None)
 
 
+class _Moment(Moment):
+    """A moment of an account that lists only the newest billed days."""
+
+    def __init__(self, account: SimulatedAccount) -> None:
+        super().__init__(account)
+        self._billed = account.billed
+
+    def bill(self, days: int | None = None) -> list[JSON]:
+        return super().bill(days or self._billed)
+
+
 class SimulatedAccount(demo.SimulatedAccount):
     """The account of `--demo`; any thread may read it while one changes it.
 
+    The API lists its newest `billed` days, by default all, which takes most of an answer's time.
     LookupError for repos that do not exist now, KeyError for unknown names and tokens.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, billed: int | None = None, **options: Any) -> None:
+        self.billed = billed
         self._sums: dict[float, int] = {}
         super().__init__(**options)
         self.all_repos = tuple(
@@ -51,6 +65,9 @@ class SimulatedAccount(demo.SimulatedAccount):
     def repos(self) -> tuple[Repo, ...]:
         """The repos that exist now, in order of creation."""
         return self.moment().repos
+
+    def moment(self) -> Moment:
+        return _Moment(self)
 
     def stored(self, moment: float) -> int:
         """Return the bytes stored at a moment; past values come from a cache."""

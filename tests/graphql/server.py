@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socketserver
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,11 +16,10 @@ _ALLOWED: dict[str | None, Collection[str]] = {None: (), "CO": ("repoList", "ssh
 
 
 class GraphQLApi(SimulatedApi):
-    """Like SimulatedApi, but for any query; lists all billed days, which takes long, or some."""
+    """Like SimulatedApi, but for any query."""
 
-    def __init__(self, accounts: Sequence[SimulatedAccount], billed: int | None = None) -> None:
+    def __init__(self, accounts: Sequence[SimulatedAccount]) -> None:
         super().__init__(accounts)
-        self._billed = billed
         self._edition = Edition()
 
     def stop(self) -> None:
@@ -42,19 +40,18 @@ class GraphQLApi(SimulatedApi):
         query = json.loads(body)["query"]
         account, token = self.authenticate(secret)
         moment = account.moment()
-        fields = root(moment, token.permission if token else None, self._billed)
-        answer = self._edition.execute(query, fields)
+        answer = self._edition.execute(query, root(moment, token.permission if token else None))
         return (HTTPStatus.OK if "data" in answer else HTTPStatus.BAD_REQUEST), answer
 
 
-def root(moment: Moment, permission: str | None, billed: int | None = None) -> JSON:
+def root(moment: Moment, permission: str | None) -> JSON:
     """Return the resolvers of the root fields that a token's permission (or none) allows."""
     answers: dict[str, Callable[..., Any]] = {
         "repoList": moment.repo_list,
         "repoUsageList": moment.usage,
         "sshList": moment.ssh_list,
         "me": lambda: moment.me() | {"jwttokenSet": moment.api_tokens()},
-        "overageList": partial(moment.bill, billed),
+        "overageList": moment.bill,
         "accruedOverage": moment.accrued_overage,
     }
     allowed = _ALLOWED.get(permission, answers)
